@@ -1,0 +1,75 @@
+"""Writing that is whole or not at all: content goes in, a complete file or folder appears under its name or nothing."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def open_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` for writing ("w" or "wb"); it takes the name when the block ends well.
+
+    A block that raises leaves what was there before. Missing parent folders are made.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
+    text = "b" not in mode
+    try:
+        with os.fdopen(handle, mode, encoding="utf-8" if text else None, newline="" if text else None) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write `content` (text as UTF-8, line ends as given) to `path`, whole or not at all."""
+    with open_whole(path, "w" if isinstance(content, str) else "wb") as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder beside `target` that takes its place when the block ends well.
+
+    The old folder is kept until then, and stays where the block raises.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        _take_place(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, target: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+        return
+    old = new.with_suffix(".old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,275 @@
+"""The one image loader: a path, bytes, a Pillow picture or an array goes in, upright 8-bit RGB comes out.
+
+Every way of training and scoring reads its pixels here, so what was measured is what is served. The policy:
+formats are told by content, never by the file's name (`core.formats`); the number of pixels is bounded before they are
+decoded; truncated files are refused; the EXIF orientation is applied; 16-bit and float pixels are scaled; transparency
+is laid on white; of an animation the first frame counts; colour profiles are ignored.
+"""
+
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from maskfast.core.errors import ImageError
+from maskfast.core.formats import PLUGINS, describe_flaw, find_format, import_plugin
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
+Method: TypeAlias = Literal["squish", "pad", "crop"]
+
+MAX_PIXELS = 120_000_000
+"""The most pixels a picture may have; the largest cameras of 2025 make 102 million."""
+MAX_BYTES = 256 * 1024 * 1024
+"""The largest file that is read."""
+DRAFT_MARGIN = 2
+"""A JPEG is decoded at reduced scale only where that leaves this many times the pixels asked for on both sides:
+the smoothing that follows then hides the difference from a full decode (below one level of 255 on average)."""
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_ALLOWED = ", ".join(PLUGINS)
+
+
+def load_image(
+    source: ImageSource,
+    size: int = 224,
+    method: Method = "squish",
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Pixels:
+    """Return the picture as a new (size, size, 3) uint8 array, RGB.
+
+    `method`: "squish" scales both sides to `size`, "pad" fits the whole picture and fills up with black, "crop" fills
+    the square and cuts what hangs over, evenly on both ends. Scaling is Pillow's antialiased bilinear.
+    Raises ImageError, with `name` (default: the path) and the reason, for anything that is no usable picture.
+    """
+    img = open_image(source, name=name, max_pixels=max_pixels, at_least=DRAFT_MARGIN * size)
+    with _one_error(_name(source, name)):
+        return np.array(_RESIZE[method](img, size))
+
+
+def open_image(
+    source: ImageSource,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    at_least: int | None = None,
+) -> Image.Image:
+    """Return the picture upright, in RGB, decoded; an array must be height x width x 3, uint8.
+
+    `at_least`: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its scale where both sides keep that many pixels.
+    A Pillow picture that is not decoded yet is read from its own file, as the file itself would be.
+    Raises ImageError.
+    """
+    with _one_error(_name(source, name)), _hush_pillow():
+        img = _open(source)
+        if img.width * img.height > max_pixels:
+            raise _RefusedError(f"{img.width} x {img.height} pixels are more than {max_pixels}")
+        if at_least and img.format == "JPEG" and img is not source:
+            img.draft(None, (at_least, at_least))
+        img.load()
+        return _to_rgb(_turn_upright(img))
+
+
+class _RefusedError(Exception):
+    """The reason why a source is refused; becomes an ImageError with the source's name."""
+
+
+@contextmanager
+def _one_error(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Pillow raises nearly every built-in exception on hostile bytes
+        raise ImageError(name, _describe(error)) from error
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "its header is broken"
+    if isinstance(error, MemoryError):
+        return "too large for the memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _name(source: ImageSource, name: str | None) -> str:
+    if name is not None:
+        return name
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return str(getattr(source, "filename", "")) or f"<{type(source).__name__}>"
+
+
+_hush_lock = threading.Lock()
+_hushed: "list[warnings.catch_warnings[None]]" = []
+_hush_users = 0
+
+
+@contextmanager
+def _hush_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings about what it reads from leaking; its errors are what counts here.
+
+    `warnings.catch_warnings` swaps a list of the whole process, so overlapping threads share one swap.
+    """
+    global _hush_users
+    with _hush_lock:
+        _hush_users += 1
+        if _hush_users == 1:
+            _hushed.append(warnings.catch_warnings())
+            _hushed[0].__enter__()
+            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|maskfast\.core\.image)\b")
+    try:
+        yield
+    finally:
+        with _hush_lock:
+            _hush_users -= 1
+            if _hush_users == 0:
+                _hushed.pop().__exit__(None, None, None)
+
+
+def _open(source: ImageSource) -> Image.Image:
+    if isinstance(source, Image.Image):
+        data = _read_behind(source)
+        return source if data is None else _open_bytes(data)
+    if isinstance(source, np.ndarray):
+        return _open_array(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _open_bytes(bytes(source))
+    if isinstance(source, str | os.PathLike):
+        return _open_bytes(_read_file(Path(source)))
+    raise _RefusedError(f"a {type(source).__name__} is no path, bytes, Pillow picture or array")
+
+
+def _read_behind(img: Image.Image) -> bytes | None:
+    """Return the bytes of the file of a picture that is not decoded yet; None where there is none."""
+    if not isinstance(img, ImageFile.ImageFile) or not img.tile or img.tell() != 0:
+        return None
+    stream = img.fp
+    if stream is None or stream.closed or not stream.seekable():
+        return None
+    before = stream.tell()
+    stream.seek(0)
+    data = stream.read(MAX_BYTES + 1)
+    stream.seek(before)
+    return data
+
+
+def _open_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
+        raise _RefusedError(
+            f"an array of shape {array.shape} and type {array.dtype} is not height x width x 3 of uint8"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _read_file(path: Path) -> bytes:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise _RefusedError("is a folder" if stat.S_ISDIR(mode) else "is no regular file")
+    with path.open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
+def _open_bytes(data: bytes) -> Image.Image:
+    if not data:
+        raise _RefusedError("empty file")
+    if len(data) > MAX_BYTES:
+        raise _RefusedError(f"more than {MAX_BYTES} bytes")
+    kind = find_format(data)
+    if kind is None:
+        raise _RefusedError(f"not a picture of a format that is read ({_ALLOWED})")
+    if flaw := describe_flaw(data, kind):
+        raise _RefusedError(flaw)
+    try:
+        import_plugin(kind)
+    except ImportError as error:
+        raise _RefusedError(f"{kind} cannot be read here: {error}") from error
+    return Image.open(io.BytesIO(data), formats=[kind])
+
+
+def _turn_upright(img: Image.Image) -> Image.Image:
+    try:
+        orientation = img.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken metadata around whole pixels: the picture is taken as it lies
+        orientation = 1
+    turn = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+    return img if turn is None else img.transpose(turn)
+
+
+def _to_rgb(img: Image.Image) -> Image.Image:
+    if img.mode.startswith(("I", "F")):
+        return _scale_deep(img).convert("RGB")
+    if img.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in img.info:
+        return _lay_on_white(img.convert("RGBA"))
+    if img.mode == "LAB":
+        return _convert_lab(img)
+    return img.convert("RGB")
+
+
+def _lay_on_white(img: Image.Image) -> Image.Image:
+    white = Image.new("RGB", img.size, "white")
+    white.paste(img, mask=img.getchannel("A"))
+    return white
+
+
+def _convert_lab(img: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    converted = ImageCms.applyTransform(img, transform)
+    assert converted is not None, "only in-place transforms return nothing"
+    return converted
+
+
+def _scale_deep(img: Image.Image) -> Image.Image:
+    """Bring 16-bit, 32-bit and float pixels to 0..255: by the smallest usual range (1, 255, 65535) that holds them.
+
+    16-bit modes always span 65535. Values beyond 65535 or below zero are stretched from their minimum and maximum.
+    """
+    values: npt.NDArray[np.float64] = np.asarray(img).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise _RefusedError("has pixels that are not finite")
+    low, high = float(values.min()), float(values.max())
+    tops = [65535.0] if img.mode.startswith("I;16") else [255.0, 65535.0] if img.mode == "I" else [1.0, 255.0, 65535.0]
+    bottom, top = (0.0, min(top for top in tops if high <= top)) if low >= 0 and high <= tops[-1] else (low, high)
+    scaled = (values - bottom) * (255.0 / max(top - bottom, 1e-12))
+    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+
+
+def _squish(img: Image.Image, size: int) -> Image.Image:
+    return img.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _pad(img: Image.Image, size: int) -> Image.Image:
+    scale = size / max(img.size)
+    inner = img.resize((max(1, round(img.width * scale)), max(1, round(img.height * scale))), Image.Resampling.BILINEAR)
+    square = Image.new("RGB", (size, size))
+    square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+    return square
+
+
+def _crop(img: Image.Image, size: int) -> Image.Image:
+    return ImageOps.fit(img, (size, size), Image.Resampling.BILINEAR)
+
+
+_RESIZE: dict[str, Callable[[Image.Image, int], Image.Image]] = {"squish": _squish, "pad": _pad, "crop": _crop}
