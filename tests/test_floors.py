@@ -9,6 +9,8 @@ import maskfast
 PACKAGE = Path(maskfast.__file__).parent
 FLOORS = {"core": 0, "data": 1, "bundle": 2, "score": 3, "learn": 4, "apps": 5}
 HEAVY = {"torch", "torchvision", "timm", "fastai", "fastcore", "ray", "cv2", "onnxruntime", "onnx", "matplotlib"}
+TORCH_LAYERS = PACKAGE / "bundle" / "layers.py"
+"""Classes of torch modules, which pickle finds by name; itself imported only inside functions."""
 FASTAI = {"fastai", "fastcore", "fastprogress", "torch", "torchvision"}
 
 
@@ -54,5 +56,11 @@ def test_an_upward_import_is_found() -> None:
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
     for path in floor_files():
         heavy = {name.split(".")[0] for name in list_top_imports(ast.parse(path.read_text()))} & HEAVY
-        allowed = FASTAI if floor_of(path) == "learn" else set()
+        allowed = FASTAI if floor_of(path) == "learn" else {"torch"} if path == TORCH_LAYERS else set()
         assert heavy <= allowed, f"{path} imports {sorted(heavy - allowed)} at its top"
+
+
+def test_torch_layers_are_imported_where_they_are_used() -> None:
+    for path in floor_files():
+        if floor_of(path) != "learn":
+            assert "maskfast.bundle.layers" not in set(list_top_imports(ast.parse(path.read_text()))), path

@@ -1,0 +1,66 @@
+"""Turns the description of a network (NetworkSpec) into a torch module that maps normalised images to two logits."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from maskfast.bundle.backbones import build_body, count_features
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CLASSES = 2
+
+
+class NetworkSpec(BaseModel):
+    """All that is needed to build a network again in code, without its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arch: str
+    head: Literal["concat", "mil"] = "concat"
+    hidden: int = Field(default=512, ge=1, description="width of the hidden layer of the head")
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    concat_pool: bool = Field(default=True, description="pool by maximum and mean, not by mean alone")
+    sharpness: float = Field(default=4.0, gt=0, description="of the soft maximum over places (head 'mil')")
+    learn_sharpness: bool = Field(default=False, description="train the sharpness with the weights (head 'mil')")
+
+
+def build_network(spec: NetworkSpec) -> "nn.Sequential":
+    """Build the untrained network of `spec`: nn.Sequential(body, head).
+
+    Maps normalised images, float (N,3,H,W), to logits (N,2): [no_mask, mask]. Raises ConfigError for an unknown arch.
+    """
+    from torch import nn
+
+    return nn.Sequential(build_body(spec.arch), build_head(spec))
+
+
+def build_head(spec: NetworkSpec, *, features: int | None = None) -> "nn.Module":
+    """Build the head of `spec` alone, for `features` channels (default: as many as its backbone gives)."""
+    channels = features or count_features(spec.arch)
+    if spec.head == "concat":
+        return _build_concat_head(spec, channels)
+    from maskfast.bundle.layers import MilHead
+
+    return MilHead(channels, spec.hidden, spec.dropout, spec.sharpness, learned=spec.learn_sharpness)
+
+
+def _build_concat_head(spec: NetworkSpec, channels: int) -> "nn.Sequential":
+    # The same places as in fastai.vision.learner.create_head, so that its state dicts load by key.
+    from torch import nn
+
+    from maskfast.bundle.layers import ConcatPool
+
+    pooled = 2 * channels if spec.concat_pool else channels
+    return nn.Sequential(
+        ConcatPool() if spec.concat_pool else nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.BatchNorm1d(pooled),
+        nn.Dropout(spec.dropout / 2),
+        nn.Linear(pooled, spec.hidden, bias=False),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(spec.hidden),
+        nn.Dropout(spec.dropout),
+        nn.Linear(spec.hidden, CLASSES, bias=False),
+    )
