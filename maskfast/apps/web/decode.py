@@ -1,0 +1,124 @@
+"""A pool of decoder processes: file bytes in, square uint8 arrays out; one that hangs or dies is replaced."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from maskfast.apps.web.decoder import ARRAY, LENGTH_BYTES
+from maskfast.core.errors import ImageError
+
+logger = logging.getLogger(__name__)
+STREAM_LIMIT = 1 << 20
+"""Bytes an answer's pipe buffers: enough for a 512-pixel square."""
+
+
+def decoder_command(size: int, method: str, max_pixels: int | None) -> list[str]:
+    """The command of one decoder process."""
+    return [sys.executable, "-m", "maskfast.apps.web.decoder", str(size), method, str(max_pixels or 0)]
+
+
+class DecoderPool:
+    """Decoder processes that take one picture at a time.
+
+    `command` starts one; `size` is the side of the arrays they answer with; `seconds` bounds one picture.
+    `replaced` counts the processes that had to be replaced.
+    """
+
+    def __init__(self, command: Sequence[str], *, size: int, count: int, seconds: float) -> None:
+        self.command = command
+        self.shape = (size, size, 3)
+        self.count = count
+        self.seconds = seconds
+        self.replaced = 0
+        self._idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
+        self._processes: set[asyncio.subprocess.Process] = set()
+        self._tasks: set[asyncio.Task[np.ndarray]] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start the processes."""
+        for process in await asyncio.gather(*(self._spawn() for _ in range(self.count))):
+            self._idle.put_nowait(process)
+
+    async def stop(self) -> None:
+        """Finish the pictures being decoded, then end the processes."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._stopping = True
+        for process in list(self._processes):
+            await self._end(process)
+
+    def list_pids(self) -> list[int]:
+        """The process ids of the decoders."""
+        return sorted(process.pid for process in self._processes)
+
+    async def decode(self, name: str, data: bytes) -> np.ndarray:
+        """The picture as the model's square, uint8 (size, size, 3).
+
+        Raises ImageError for bytes that are no usable picture, and for one that hangs or twice kills its decoder.
+        A caller that goes away leaves the decoder to finish the picture.
+        """
+        task = asyncio.create_task(self._decode(name, data))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: "asyncio.Task[np.ndarray]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _decode(self, name: str, data: bytes) -> np.ndarray:
+        for _ in range(2):
+            process = await self._idle.get()
+            try:
+                kind, payload = await asyncio.wait_for(_ask(process, data), self.seconds)
+            except TimeoutError as error:
+                await self._replace(process, f"took longer than {self.seconds:g} s")
+                raise ImageError(name, f"took longer than {self.seconds:g} s to decode") from error
+            except (OSError, asyncio.IncompleteReadError):
+                await self._replace(process, "died")
+                continue
+            self._idle.put_nowait(process)
+            if kind == ARRAY:
+                return np.frombuffer(payload, np.uint8).reshape(self.shape)
+            raise ImageError(name, payload.decode())
+        raise ImageError(name, "stops the decoder")
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        process = await asyncio.create_subprocess_exec(
+            *self.command, stdin=pipe, stdout=pipe, env=env, limit=STREAM_LIMIT
+        )
+        self._processes.add(process)
+        return process
+
+    async def _replace(self, process: asyncio.subprocess.Process, why: str) -> None:
+        logger.warning("a decoder %s; it is replaced", why)
+        self.replaced += 1
+        await self._end(process)
+        if not self._stopping:
+            self._idle.put_nowait(await self._spawn())
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._processes.discard(process)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+async def _ask(process: asyncio.subprocess.Process, data: bytes) -> tuple[bytes, bytes]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(len(data).to_bytes(LENGTH_BYTES, "little"))
+    process.stdin.write(data)
+    await process.stdin.drain()
+    head = await process.stdout.readexactly(1 + LENGTH_BYTES)
+    return head[:1], await process.stdout.readexactly(int.from_bytes(head[1:], "little"))

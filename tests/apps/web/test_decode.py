@@ -1,0 +1,129 @@
+import asyncio
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from serving import make_picture
+
+from maskfast.apps.web.decode import DecoderPool, decoder_command
+from maskfast.core.errors import ImageError
+from maskfast.core.image import load_image
+
+NAUGHTY = """
+import os, sys, time
+from maskfast.apps.web import decoder
+honest = decoder.answer_picture
+def answer(data, *options):
+    if data == b"hang":
+        time.sleep(60)
+    if data == b"die":
+        os._exit(1)
+    return honest(data, *options)
+decoder.answer_picture = answer
+decoder.main(["32", "squish", "0"])
+"""
+
+
+async def make_pool(*, naughty: bool = False, count: int = 1, seconds: float = 5) -> DecoderPool:
+    command = [sys.executable, "-c", NAUGHTY] if naughty else decoder_command(32, "squish", None)
+    pool = DecoderPool(command, size=32, count=count, seconds=seconds)
+    await pool.start()
+    return pool
+
+
+def test_a_decoder_gives_the_loaders_own_array_and_its_own_reason() -> None:
+    picture = make_picture(77, kind="JPEG")
+
+    async def scenario() -> tuple[np.ndarray, str]:
+        pool = await make_pool()
+        try:
+            array = await pool.decode("a.jpg", picture)
+            with pytest.raises(ImageError) as caught:
+                await pool.decode("b.txt", b"hello")
+            return array, caught.value.reason
+        finally:
+            await pool.stop()
+
+    array, reason = asyncio.run(scenario())
+    np.testing.assert_array_equal(array, load_image(picture, 32, "squish"))
+    with pytest.raises(ImageError) as expected:
+        load_image(b"hello", 32, "squish")
+    assert reason == expected.value.reason
+
+
+def test_a_decoder_that_hangs_is_killed_and_replaced() -> None:
+    async def scenario() -> None:
+        pool = await make_pool(naughty=True, seconds=1)
+        try:
+            await pool.decode("warm", make_picture())
+            (pid,) = pool.list_pids()
+            started = time.monotonic()
+            with pytest.raises(ImageError, match="took longer than 1 s"):
+                await pool.decode("a", b"hang")
+            assert time.monotonic() - started < 3
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+            assert (await pool.decode("b", make_picture(9))).max() == 9
+            assert pool.replaced == 1
+        finally:
+            await pool.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_picture_that_kills_two_decoders_is_refused() -> None:
+    async def scenario() -> None:
+        pool = await make_pool(naughty=True)
+        try:
+            with pytest.raises(ImageError, match="stops the decoder"):
+                await pool.decode("a", b"die")
+            assert pool.replaced == 2
+            assert (await pool.decode("b", make_picture(9))).max() == 9
+        finally:
+            await pool.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_decoder_killed_from_outside_costs_no_picture() -> None:
+    async def scenario() -> None:
+        pool = await make_pool(count=2)
+        try:
+            for pid in pool.list_pids():
+                os.kill(pid, signal.SIGKILL)
+            arrays = await asyncio.gather(*(pool.decode(str(level), make_picture(level)) for level in (5, 6)))
+            assert [int(array.max()) for array in arrays] == [5, 6]
+        finally:
+            await pool.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_goes_away_leaves_the_decoder_usable() -> None:
+    async def scenario() -> None:
+        pool = await make_pool()
+        try:
+            task = asyncio.create_task(pool.decode("a", make_picture(3)))
+            await asyncio.sleep(0)
+            task.cancel()
+            assert (await pool.decode("b", make_picture(4))).max() == 4
+            assert pool.replaced == 0
+        finally:
+            await pool.stop()
+
+    asyncio.run(scenario())
+
+
+def test_stopping_ends_every_process() -> None:
+    async def scenario() -> list[int]:
+        pool = await make_pool(count=2)
+        pids = pool.list_pids()
+        await pool.stop()
+        return pids
+
+    for pid in asyncio.run(scenario()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
