@@ -1,0 +1,43 @@
+"""Networks and a manifest go in; one module from uint8 pictures to logits and calibrated probability comes out."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from maskfast.bundle.manifest import Manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def make_scorer(networks: "Sequence[nn.Module]", manifest: Manifest) -> "nn.Module":
+    """Return a module from images (N, size, size, 3) uint8 to logits (N, 2) and the probability of a mask (N,).
+
+    The same module is exported to ONNX and run by the torch backend, so that normalisation, temperature, views and the
+    mean over members are written once. With one member and one view the logits are the network's own, before the
+    temperature; else they are the logarithm of the mean probability of the classes.
+    """
+    import torch
+    from torch import nn
+
+    class Scorer(nn.Module):
+        mean: "Tensor"
+        std: "Tensor"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.members = nn.ModuleList(networks)
+            self.register_buffer("mean", torch.tensor(manifest.mean).view(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor(manifest.std).view(1, 3, 1, 1))
+
+        def forward(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
+            pixels = images.permute(0, 3, 1, 2).float()
+            plain = (pixels / 255.0 - self.mean) / self.std
+            views = [plain if view == "plain" else plain.flip(3) for view in manifest.views]
+            logits = [member(view).float() for member in self.members for view in views]
+            if len(logits) == 1:
+                return logits[0], (logits[0] / manifest.temperature).softmax(1)[:, 1]
+            logs = torch.stack([(each / manifest.temperature).log_softmax(1) for each in logits])
+            mean = logs.logsumexp(0) - torch.tensor(float(len(logits))).log()
+            return mean, mean.exp()[:, 1]
+
+    return Scorer().eval()

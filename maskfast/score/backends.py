@@ -1,0 +1,140 @@
+"""Batches of square uint8 pictures go in, logits and calibrated probabilities come out: through ONNX or torch."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from maskfast.bundle.manifest import Manifest
+from maskfast.bundle.onnx_safety import check_onnx
+from maskfast.bundle.verify import find_listed
+from maskfast.core.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+BackendName = Literal["auto", "onnx", "int8", "torch", "torch-fp32"]
+FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx"}
+GPU_DEVICE = Path("/dev/nvidiactl")
+
+Images = npt.NDArray[np.uint8]
+Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+class Backend(Protocol):
+    """What runs the network; `name` says which, for people and reports."""
+
+    name: str
+
+    def run(self, images: Images) -> Scores:
+        """Return logits (N, 2) and probabilities (N,) float32 for images (N, size, size, 3) uint8."""
+        ...
+
+
+class OnnxBackend:
+    """onnxruntime on the CPU, with as many threads as this process may use cores."""
+
+    def __init__(self, path: Path, *, size: int, name: str) -> None:
+        import onnxruntime
+
+        self.name = name
+        self._path = path
+        content = path.read_bytes()
+        check_onnx(content, name=str(path))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = count_cores()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            raise BundleError(f"{path}: onnxruntime cannot open it: {' '.join(str(error).split())[:200]}") from error
+        self._check_shapes(size)
+
+    def run(self, images: Images) -> Scores:
+        """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
+        logits, probability = self._session.run(["logits", "probability"], {"images": images})
+        return logits, probability
+
+    def _check_shapes(self, size: int) -> None:
+        inputs = {each.name: (each.type, each.shape[1:]) for each in self._session.get_inputs()}
+        outputs = {each.name: (each.type, each.shape[1:]) for each in self._session.get_outputs()}
+        if inputs != {"images": ("tensor(uint8)", [size, size, 3])}:
+            raise BundleError(f"{self._path}: its inputs are {inputs}, expected images of (N, {size}, {size}, 3) uint8")
+        if outputs != {"logits": ("tensor(float)", [2]), "probability": ("tensor(float)", [])}:
+            raise BundleError(f"{self._path}: its outputs are {outputs}, expected logits (N, 2) and probability (N,)")
+
+
+class TorchBackend:
+    """torch on the GPU where there is one, else on the CPU; in bfloat16 (where that is native) or float32."""
+
+    def __init__(self, folder: Path, manifest: Manifest, *, bf16: bool) -> None:
+        import torch
+
+        from maskfast.bundle.scorer import make_scorer
+        from maskfast.bundle.weights import read_networks
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._bf16 = bf16 and _has_bf16(self._device)
+        self.name = "torch" if self._bf16 else "torch-fp32"
+        scorer = make_scorer(read_networks(folder, manifest), manifest)
+        self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
+
+    def run(self, images: Images) -> Scores:
+        """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
+        import torch
+
+        batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            logits, probability = self._scorer(batch)
+        return logits.float().cpu().numpy(), probability.float().cpu().numpy()
+
+
+def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend:
+    """Open the backend `name` of the bundle in `folder`.
+
+    "auto" is torch where there is a GPU, else onnxruntime in float32, else (no ONNX file) torch in float32, so that
+    without a GPU every way of scoring agrees with the Learner; "int8" and "torch" (bfloat16) are faster.
+    """
+    if name == "auto":
+        name = _choose_backend(manifest)
+    if name in FILES:
+        return OnnxBackend(find_listed(folder, manifest, FILES[name]), size=manifest.size, name=name)
+    if name not in ("torch", "torch-fp32"):
+        raise ConfigError(f"--backend {name}: unknown; use auto, onnx, int8, torch or torch-fp32")
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(f"--backend {name}: torch is not installed; pip install torch, or use --backend onnx")
+    return TorchBackend(folder, manifest, bf16=name == "torch")
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _choose_backend(manifest: Manifest) -> BackendName:
+    if manifest.weights and _has_gpu():
+        return "torch"
+    if FILES["onnx"] in manifest.sha256:
+        return "onnx"
+    return "torch-fp32" if manifest.weights else "int8"
+
+
+def _has_gpu() -> bool:
+    """Ask torch only where it is imported already or a driver is there: importing it takes seconds."""
+    if "torch" not in sys.modules and not (GPU_DEVICE.exists() and importlib.util.find_spec("torch")):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_bf16(device: "torch.device") -> bool:
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,162 @@
+"""A bundle goes in, a Predictor comes out that turns pictures into calibrated probabilities of a mask."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import maskfast.bundle
+from maskfast.bundle.manifest import MANIFEST_FILE, Manifest
+from maskfast.bundle.verify import verify_bundle
+from maskfast.core.errors import BundleError, ConfigError, ImageError
+from maskfast.core.image import ImageSource, load_image
+from maskfast.score.backends import Backend, BackendName, Images, count_cores, open_backend
+
+DEFAULT_MODEL = Path("export/model")
+SMALL_MODEL = Path(maskfast.bundle.__file__).parent / "small"
+BATCH = 32
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One picture's answer: `probability` that it shows at least one worn mask, None where `status` is "failed".
+
+    `label` is "mask" from the model's threshold on, else "no_mask", and "" where it failed; `reason` says why.
+    """
+
+    image: str
+    probability: float | None
+    label: str
+    status: Literal["ok", "failed"] = "ok"
+    reason: str = ""
+
+
+class Predictor:
+    """Scores pictures with one bundle; safe to use from several threads."""
+
+    def __init__(self, manifest: Manifest, backend: Backend, *, folder: Path | None = None) -> None:
+        self.manifest = manifest
+        self.backend = backend
+        self.folder = folder
+
+    @property
+    def size(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.manifest.size
+
+    @property
+    def method(self) -> Literal["squish", "pad", "crop"]:
+        """How a picture becomes square, see `load_image`."""
+        return self.manifest.method
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which on the label is "mask"."""
+        return self.manifest.threshold
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """("no_mask", "mask"), the order of the logits."""
+        return self.manifest.classes
+
+    def predict(self, image: ImageSource, *, tta: bool = False) -> Prediction:
+        """Score one picture: a path, bytes, a Pillow picture or an array (height, width, 3) uint8.
+
+        `tta` averages the picture and its mirror image. Raises ImageError for what is no usable picture.
+        """
+        name = _name(image)
+        array = load_image(image, self.size, self.method, name=name)
+        return self.describe(name, float(self.predict_arrays(array[None], tta=tta)[0]))
+
+    def predict_many(
+        self, images: Iterable[tuple[str, ImageSource]], *, tta: bool = False, batch_size: int = BATCH
+    ) -> Iterator[Prediction]:
+        """Score pairs of a name and a picture, in their order; one that cannot be used is "failed", with the reason.
+
+        Pictures are decoded in threads while the network runs; at most a few batches are held at a time.
+        """
+        pairs = iter(images)
+        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
+            waiting: deque[list[tuple[str, Future[Images | ImageError]]]] = deque()
+            while chunk := list(islice(pairs, batch_size)):
+                waiting.append([(name, pool.submit(self._decode, name, source)) for name, source in chunk])
+                if len(waiting) > 2:
+                    yield from self._score_chunk(waiting.popleft(), tta)
+            while waiting:
+                yield from self._score_chunk(waiting.popleft(), tta)
+
+    def predict_arrays(self, batch: Images, *, tta: bool = False) -> Floats:
+        """Return the calibrated probabilities (N,) for `load_image` arrays (N, size, size, 3) uint8."""
+        probability = self._run(batch)[1]
+        if tta and "flip" not in self.manifest.views:
+            mirrored = self._run(np.ascontiguousarray(batch[:, :, ::-1]))[1]
+            return (probability + mirrored) / np.float32(2)
+        return probability
+
+    def logits_arrays(self, batch: Images) -> Floats:
+        """Return logits (N, 2) of no_mask, mask, before the temperature (of several members: see `make_scorer`)."""
+        return self._run(batch)[0]
+
+    def describe(self, name: str, probability: float) -> Prediction:
+        """Return the prediction of the picture `name` with that probability."""
+        return Prediction(name, probability, self.classes[int(probability >= self.threshold)])
+
+    def _run(self, batch: Images) -> tuple[Floats, Floats]:
+        if batch.dtype != np.uint8 or batch.shape[1:] != (self.size, self.size, 3):
+            raise ConfigError(f"a batch of shape {batch.shape}, {batch.dtype}: use load_image with size {self.size}")
+        logits, probability = self.backend.run(batch)
+        if not (np.isfinite(probability).all() and np.isfinite(logits).all()):
+            raise BundleError(
+                f"{self.folder}: {self.backend.name} gave a value that is not finite; the model is broken"
+            )
+        return logits, probability
+
+    def _decode(self, name: str, source: ImageSource) -> Images | ImageError:
+        try:
+            return load_image(source, self.size, self.method, name=name)
+        except ImageError as error:
+            return error
+
+    def _score_chunk(self, chunk: list[tuple[str, "Future[Images | ImageError]"]], tta: bool) -> Iterator[Prediction]:
+        yield from self.score_decoded([(name, future.result()) for name, future in chunk], tta=tta)
+
+    def score_decoded(self, decoded: list[tuple[str, Images | ImageError]], *, tta: bool = False) -> list[Prediction]:
+        """Score one batch of decoded pictures; an ImageError in a picture's place becomes a failed row."""
+        arrays = [array for _, array in decoded if not isinstance(array, ImageError)]
+        scores = iter(self.predict_arrays(np.stack(arrays), tta=tta).tolist() if arrays else [])
+        return [
+            Prediction(name, None, "", "failed", array.reason)
+            if isinstance(array, ImageError)
+            else self.describe(name, next(scores))
+            for name, array in decoded
+        ]
+
+
+def load(path: str | Path | None = None, *, backend: BackendName = "auto") -> Predictor:
+    """Open the bundle folder `path`, verified, without opening a pickle and without writing anything.
+
+    Without `path`: export/model where there is a bundle, else the small model inside the package.
+    Raises BundleError naming the file or field that is wrong.
+    """
+    folder = find_model(path)
+    manifest = verify_bundle(folder)
+    return Predictor(manifest, open_backend(folder, manifest, backend), folder=folder)
+
+
+def find_model(path: str | Path | None) -> Path:
+    """Return `path`, or where there is none the default: export/model, else the small model inside the package."""
+    if path is not None:
+        return Path(path)
+    return DEFAULT_MODEL if (DEFAULT_MODEL / MANIFEST_FILE).exists() else SMALL_MODEL
+
+
+def _name(image: ImageSource) -> str:
+    return str(image) if isinstance(image, str | Path) else f"<{type(image).__name__}>"

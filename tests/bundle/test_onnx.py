@@ -1,0 +1,77 @@
+import onnx
+import pytest
+import torch
+from conftest import make_toy_draft
+from onnx.external_data_helper import set_external_data
+from torch import nn
+
+import maskfast.bundle.onnx
+from maskfast.bundle.onnx_safety import check_onnx
+from maskfast.bundle.store import write_bundle
+from maskfast.core.errors import BundleError
+
+
+@pytest.fixture
+def model(toy_bundle):
+    return onnx.load(toy_bundle / "model.onnx")
+
+
+def test_the_file_is_valid_and_one_file(model, toy_bundle):
+    onnx.checker.check_model(model, full_check=True)
+    check_onnx((toy_bundle / "model.onnx").read_bytes(), name="model.onnx")
+    assert [each.name for each in model.graph.input] == ["images"]
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert not list(toy_bundle.glob("*.data"))
+
+
+def test_external_data_is_refused_wherever_it_hides(model):
+    inside_a_node = model.graph.node[0].attribute.add(type=4).t
+    inside_a_node.raw_data = b"1234"
+    for tensor in (model.graph.initializer[0], inside_a_node):
+        set_external_data(tensor, "../../etc/passwd")
+        with pytest.raises(BundleError, match=r"m\.onnx: tensor .* lies in another file"):
+            check_onnx(model.SerializeToString(), name="m.onnx")
+        tensor.ClearField("external_data")
+        tensor.data_location = onnx.TensorProto.DEFAULT
+    check_onnx(model.SerializeToString(), name="m.onnx")
+
+
+def test_external_data_in_a_subgraph_is_refused(model):
+    branch = model.graph.node.add(op_type="If").attribute.add(name="then_branch", type=5)
+    set_external_data(branch.g.initializer.add(name="deep", raw_data=b"1234"), "elsewhere")
+    with pytest.raises(BundleError, match="'deep' lies in another file"):
+        check_onnx(model.SerializeToString(), name="m.onnx")
+
+
+def test_a_number_that_is_not_finite_is_named(model):
+    tensor = next(each for each in model.graph.initializer if len(each.raw_data) > 64)
+    tensor.raw_data = b"\x00\x00\xc0\x7f" + tensor.raw_data[4:]
+    with pytest.raises(BundleError, match=f"{tensor.name}.*not finite"):
+        check_onnx(model.SerializeToString(), name="m.onnx")
+
+
+@pytest.mark.parametrize("content", [b"\x3a\xff\xff\x7f", b"\x0b", b"\x80" * 40, b"\x3a\x05\x0a\x03\x2a\x7f\x00"])
+def test_broken_bytes_are_one_error(content):
+    with pytest.raises(BundleError, match=r"m\.onnx: is no ONNX file"):
+        check_onnx(content, name="m.onnx")
+
+
+def test_a_file_that_disagrees_is_left_out(tmp_path, monkeypatch):
+    exact = maskfast.bundle.onnx.run_onnx
+    monkeypatch.setattr(maskfast.bundle.onnx, "run_onnx", lambda *given: [each + 2e-4 for each in exact(*given)])
+    manifest = write_bundle(tmp_path / "model", make_toy_draft())
+    assert "differs from the network's by 0.0002" in manifest.left_out["model.onnx"]
+    assert "left out" in manifest.left_out["model.int8.onnx"]
+    assert not list((tmp_path / "model").glob("*.onnx"))
+
+
+def test_a_network_that_cannot_be_exported_is_left_out(tmp_path, monkeypatch):
+    class Moody(nn.Module):
+        def forward(self, images):
+            half = images.float().mean((1, 2))[:, :2]
+            return (half, half[:, 0]) if images.sum().item() % 2 else (half, half[:, 1])
+
+    monkeypatch.setattr(maskfast.bundle.onnx, "make_scorer", lambda *_: Moody())
+    manifest = write_bundle(tmp_path / "model", make_toy_draft())
+    assert "torch.onnx.export failed" in manifest.left_out["model.onnx"]
+    assert torch.is_inference_mode_enabled() is False

@@ -1,0 +1,86 @@
+"""What tests of several floors share: a toy network as a bundle, and a few drawn pictures."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TOY_SIZE = 32
+
+
+def draw_smooth_images(count, *, seed=0, size=TOY_SIZE):
+    """Images (N, size, size, 3) uint8 of a few soft colour patches each."""
+    small = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    return np.stack(
+        [np.asarray(Image.fromarray(each).resize((size, size), Image.Resampling.BICUBIC)) for each in small]
+    )
+
+
+@cache
+def make_toy_network(seed=0):
+    """An untrained simple_cnn whose answers are as spread as a trained network's: it has seen drawn pictures."""
+    import torch
+
+    from maskfast.bundle.network import NetworkSpec, build_network
+
+    spec = NetworkSpec(arch="simple_cnn", hidden=16, dropout=0)
+    images = torch.from_numpy(draw_smooth_images(64, seed=seed)).permute(0, 3, 1, 2) / 255 - 0.5
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        network = build_network(spec)
+        for part in network.modules():
+            if hasattr(part, "momentum"):
+                part.momentum = 1.0
+        network(images / 0.225)
+        logits = network.eval()(images / 0.225)
+        network[1][-1].weight *= 2 / (logits[:, 1] - logits[:, 0]).std()
+    return spec, network
+
+
+def make_toy_draft(*, members=1, seed=0, **changes):
+    """A draft of toy networks with drawn validation pictures, labelled as the first of them sees them, with noise."""
+    from maskfast.bundle.store import Draft
+
+    networks = [make_toy_network(seed + member) for member in range(members)]
+    rng = np.random.default_rng(seed)
+    fields = {
+        "network": networks[0][0],
+        "state_dicts": [network.state_dict() for _, network in networks],
+        "size": TOY_SIZE,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "temperature": 1.5,
+        "threshold": 0.4,
+        "check_images": draw_smooth_images(64, seed=seed + 1),
+        "check_labels": rng.integers(0, 2, 64),
+    }
+    return Draft(**(fields | changes))
+
+
+@pytest.fixture(scope="session")
+def toy_draft():
+    return make_toy_draft()
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory, toy_draft) -> Path:
+    """A whole bundle with its ONNX files; read it, never change it."""
+    from maskfast.bundle.store import write_bundle
+
+    folder = tmp_path_factory.mktemp("toy") / "model"
+    write_bundle(folder, toy_draft)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory) -> Path:
+    """Twelve drawn pictures of several formats and sizes; read it, never change it."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        small = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        suffix = ("jpg", "png", "webp")[index % 3]
+        Image.fromarray(small).resize((50 + 9 * index, 90), Image.Resampling.BICUBIC).save(folder / f"{index}.{suffix}")
+    return folder

@@ -1,0 +1,151 @@
+import io
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_toy_draft
+from PIL import Image
+
+from maskfast.bundle.network import build_network
+from maskfast.bundle.store import write_bundle
+from maskfast.core.errors import BundleError, ConfigError, ImageError
+from maskfast.core.image import load_image
+from maskfast.score.predictor import load
+
+
+@pytest.fixture(scope="module")
+def predictor(toy_bundle):
+    return load(toy_bundle)
+
+
+@pytest.fixture(scope="module")
+def images(picture_folder):
+    return np.stack([load_image(path, 32) for path in sorted(picture_folder.iterdir())])
+
+
+def score_by_hand(draft, images, member=0):
+    """The oracle: fastai's arithmetic in plain torch, before the temperature."""
+    network = build_network(draft.network).eval()
+    network.load_state_dict(draft.state_dicts[member])
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)
+    pixels = (pixels - torch.tensor(draft.mean).view(3, 1, 1)) / torch.tensor(draft.std).view(3, 1, 1)
+    with torch.no_grad():
+        return network(pixels)
+
+
+def test_probability_is_the_networks_after_the_temperature(predictor, toy_draft, images):
+    logits = score_by_hand(toy_draft, images)
+    assert predictor.backend.name == "onnx"
+    np.testing.assert_allclose(predictor.logits_arrays(images), logits.numpy(), rtol=1e-5, atol=1e-5)
+    expected = (logits / toy_draft.temperature).softmax(1)[:, 1].numpy()
+    np.testing.assert_allclose(predictor.predict_arrays(images), expected, atol=5e-6)
+    assert expected.std() > 0.05
+
+
+def test_torch_agrees_with_onnx(predictor, toy_bundle, images):
+    exact = load(toy_bundle, backend="torch-fp32").predict_arrays(images)
+    np.testing.assert_allclose(exact, predictor.predict_arrays(images), atol=5e-6)
+    np.testing.assert_allclose(load(toy_bundle, backend="torch").predict_arrays(images), exact, atol=0.02)
+
+
+def test_members_and_views_are_averaged_as_probabilities(tmp_path, images):
+    draft = make_toy_draft(members=2, views=("plain", "flip"))
+    write_bundle(tmp_path / "model", draft)
+    logits = [
+        score_by_hand(draft, turned, member) for member in (0, 1) for turned in (images, images[:, :, ::-1].copy())
+    ]
+    expected = torch.stack([(each / draft.temperature).softmax(1) for each in logits]).mean(0).numpy()
+    for backend in ("onnx", "torch-fp32"):
+        predictor = load(tmp_path / "model", backend=backend)
+        np.testing.assert_allclose(predictor.predict_arrays(images), expected[:, 1], atol=5e-6)
+        np.testing.assert_allclose(np.exp(predictor.logits_arrays(images)), expected, atol=5e-6)
+        assert np.array_equal(predictor.predict_arrays(images, tta=True), predictor.predict_arrays(images))
+
+
+def test_tta_averages_the_mirror_image(predictor, images):
+    both = [predictor.predict_arrays(each) for each in (images, np.ascontiguousarray(images[:, :, ::-1]))]
+    np.testing.assert_allclose(predictor.predict_arrays(images, tta=True), np.mean(both, axis=0), atol=1e-7)
+
+
+def test_every_kind_of_source_gives_the_same_answer(predictor, picture_folder):
+    path = picture_folder / "4.png"
+    img = Image.open(path).convert("RGB")
+    sources = [path, str(path), path.read_bytes(), img, np.asarray(img)]
+    answers = [predictor.predict(source) for source in sources]
+    assert len({answer.probability for answer in answers}) == 1
+    assert answers[0].image == str(path)
+    assert answers[0].label == ("mask" if answers[0].probability >= 0.4 else "no_mask")
+
+
+def test_a_batch_keeps_order_and_bad_pictures(predictor, picture_folder):
+    paths = sorted(picture_folder.iterdir())
+    pairs = [(path.name, path) for path in paths]
+    pairs[3:3] = [("gone.jpg", picture_folder / "gone.jpg"), ("junk", b"no picture")]
+    rows = list(predictor.predict_many(pairs, batch_size=4))
+    assert [row.image for row in rows] == [name for name, _ in pairs]
+    assert [row.status for row in rows].count("failed") == 2
+    assert rows[3].probability is None
+    assert rows[3].label == ""
+    assert "no such file" in rows[3].reason
+    for row, (name, source) in zip(rows, pairs, strict=True):
+        if row.status == "ok":
+            assert row.probability == pytest.approx(predictor.predict(source).probability, abs=1e-6), name
+
+
+def test_a_batch_is_read_lazily(predictor):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(buffer, "PNG")
+    taken = 0
+
+    def count():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield str(taken), buffer.getvalue()
+
+    rows = predictor.predict_many(count(), batch_size=4)
+    assert next(rows).image == "1"
+    assert taken <= 16
+
+
+def test_one_bad_picture_is_one_error(predictor):
+    with pytest.raises(ImageError, match="<bytes>"):
+        predictor.predict(b"no picture")
+
+
+def test_a_wrong_batch_is_refused(predictor):
+    with pytest.raises(ConfigError, match="size 32"):
+        predictor.predict_arrays(np.zeros((1, 16, 16, 3), np.uint8))
+
+
+def test_a_missing_file_says_why(toy_bundle, tmp_path):
+    write_bundle(tmp_path / "model", make_toy_draft(onnx=False))
+    assert load(tmp_path / "model").backend.name == "torch-fp32"
+    with pytest.raises(BundleError, match=r"model\.onnx: this bundle has no such file"):
+        load(tmp_path / "model", backend="onnx")
+    with pytest.raises(ConfigError, match="unknown"):
+        load(toy_bundle, backend="abacus")
+    with pytest.raises(BundleError, match="nowhere: is no bundle folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_load_writes_nothing(toy_bundle, tmp_path):
+    folder = shutil.copytree(toy_bundle, tmp_path / "model")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    for backend in ("onnx", "torch"):
+        load(folder, backend=backend)
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+
+
+def test_scoring_imports_neither_torch_nor_fastai_nor_pandas(toy_bundle, picture_folder):
+    code = (
+        "import sys\n"
+        "from maskfast import load\n"
+        f"assert 0 <= load({str(toy_bundle)!r}).predict({str(picture_folder / '0.jpg')!r}).probability <= 1\n"
+        "print(sorted({'torch', 'fastai', 'matplotlib', 'pandas', 'onnx', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
