@@ -44,6 +44,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {_TRANSPOSE[orientation] for orientation in (5, 6, 7, 8)}
 _ORIENTATION = 0x0112
 _ALLOWED = ", ".join(PLUGINS)
 
@@ -88,6 +89,14 @@ def open_image(
             img.draft(None, (at_least, at_least))
         img.load()
         return _to_rgb(_turn_upright(img))
+
+
+def read_size(source: ImageSource, *, name: str | None = None) -> tuple[int, int]:
+    """Return width and height of the picture when upright, from its header alone; raises ImageError."""
+    with _one_error(_name(source, name)), _hush_pillow():
+        img = _open(source)
+        turned = _find_turn(img) in _SIDEWAYS
+        return (img.height, img.width) if turned else img.size
 
 
 class _RefusedError(Exception):
@@ -208,12 +217,16 @@ def _open_bytes(data: bytes) -> Image.Image:
 
 
 def _turn_upright(img: Image.Image) -> Image.Image:
+    turn = _find_turn(img)
+    return img if turn is None else img.transpose(turn)
+
+
+def _find_turn(img: Image.Image) -> Image.Transpose | None:
     try:
         orientation = img.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken metadata around whole pixels: the picture is taken as it lies
         orientation = 1
-    turn = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
-    return img if turn is None else img.transpose(turn)
+    return _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
 
 
 def _to_rgb(img: Image.Image) -> Image.Image:

@@ -1,0 +1,91 @@
+"""Tables as people save them: a CSV or Parquet file goes in, a frame of text cells comes out."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskfast.core.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_TABLE_BYTES = 512 * 2**20
+"""The largest CSV that is read."""
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+"""Endings of files that are taken for tables."""
+
+_DELIMITERS = ",;\t|"
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Return the table with every cell as text, "" where empty, and header names without blanks around them.
+
+    CSV may have a BOM (UTF-8 or UTF-16), any line ends, and commas, semicolons, tabs or bars between cells.
+    Raises DataError: missing, empty, not text, without rows, with rows of different lengths, or repeated columns.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give a CSV or Parquet table")
+    df = _read_parquet(path) if path.suffix.casefold() in (".parquet", ".pq") else _read_csv(path)
+    df.columns = [str(column).strip() for column in df.columns]
+    if repeated := list(df.columns[df.columns.duplicated()]):
+        raise DataError(f"{path}: column {repeated[0]!r} appears twice; rename one")
+    if df.empty:
+        raise DataError(f"{path}: the table has no rows")
+    return df
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        df = pd.read_parquet(path)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise DataError(f"{path}: not a readable Parquet table: {error}") from error
+    return df.astype("object").where(df.notna(), "").astype(str)
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    import warnings
+
+    import pandas as pd
+
+    text = _read_text(path)
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    if not header:
+        raise DataError(f"{path}: the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+            return pd.read_csv(
+                io.StringIO(text),
+                sep=max(_DELIMITERS, key=header.count),
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                skipinitialspace=True,
+            ).fillna("")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, ValueError) as error:
+        raise DataError(f"{path}: not a readable table: {' '.join(str(error).split())}") from error
+
+
+def _read_text(path: Path) -> str:
+    size = path.stat().st_size
+    if size > MAX_TABLE_BYTES:
+        raise DataError(f"{path}: {size} bytes are more than {MAX_TABLE_BYTES}; split the table")
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not text in UTF-8; save the table as CSV in UTF-8") from error
+    if "\0" in text:
+        raise DataError(f"{path}: not text; save the table as CSV in UTF-8")
+    return text
+
+
+def find_column(df: "pd.DataFrame", names: Sequence[str]) -> str | None:
+    """Return the column of `df` that is called like the first of `names` that is there, without regard to case."""
+    spelled = {column.casefold().replace(" ", "_"): column for column in df.columns}
+    return next((spelled[name] for name in names if name in spelled), None)

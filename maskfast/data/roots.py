@@ -1,0 +1,39 @@
+"""Where the pictures of a data set lie: its folder goes in, the folders to look in come out, archives unpacked."""
+
+from pathlib import Path
+
+from maskfast.data.archives import extract_zip, list_members
+from maskfast.data.names import PICTURE_SUFFIXES
+
+FOLDER_NAMES = ("images", "Images", "image", "imgs", "pictures", "photos", "medical mask")
+"""Folders beside a table that hold its pictures; for each also the archive of that name."""
+
+
+def find_picture_roots(folder: Path) -> list[Path]:
+    """Return the folders to look for a table's pictures in, the likeliest first; the table's own is the last.
+
+    An `images` folder counts before `images.zip`, and that before any other archive of pictures. Archives are
+    unpacked into the cache. Raises ArchiveError.
+    """
+    named = [folder / name for name in FOLDER_NAMES if (folder / name).is_dir()]
+    if named:
+        return [named[0], folder]
+    archives = _find_archives(folder)
+    return [*(root for archive in archives for root in _unpack(archive)), folder]
+
+
+def _find_archives(folder: Path) -> list[Path]:
+    named = [path for name in FOLDER_NAMES if (path := folder / f"{name}.zip").is_file()]
+    if named:
+        return named[:1]
+    return [path for path in sorted(folder.glob("*.zip")) if _holds_pictures(path)]
+
+
+def _holds_pictures(archive: Path) -> bool:
+    return any(Path(member.name).suffix.casefold() in PICTURE_SUFFIXES for member in list_members(archive))
+
+
+def _unpack(archive: Path) -> list[Path]:
+    root = extract_zip(archive)
+    inner = [path for path in sorted(root.iterdir()) if path.is_dir()]
+    return [inner[0], root] if len(inner) == 1 else [root]

@@ -1,0 +1,90 @@
+"""Parts that share no picture: an items table goes in, the same with group, split or fold comes out."""
+
+from typing import TYPE_CHECKING, Any
+
+from maskfast.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+
+def split_items(items: "pd.DataFrame", *, valid: float = 0.2, seed: int = 0) -> "pd.DataFrame":
+    """Return the items with `split` "train" or "valid" on every usable row; groups stay whole, classes balanced.
+
+    A split that the data brought is honoured: where a usable row is "valid" already, the others become "train"; rows
+    of "test" are never touched. `valid` is the part of the rows for validation, reached to the nearest 1/k.
+    Raises DataError where a class has too few groups.
+    """
+    items = items.copy()
+    usable = _usable(items) & ~items["split"].eq("test").fillna(False)
+    if not items.loc[usable, "split"].eq("valid").fillna(False).any():
+        parts = max(2, round(1 / valid))
+        items.loc[usable, "split"] = "train"
+        folds = _assign_folds(items[usable], parts, seed=seed)
+        items.loc[items.index[usable.to_numpy()][folds == 0], "split"] = "valid"
+        return items
+    items.loc[usable & items["split"].isna(), "split"] = "train"
+    return items
+
+
+def fold_items(items: "pd.DataFrame", k: int, *, seed: int = 0) -> "pd.DataFrame":
+    """Return the items with `fold` 0 to k-1 on every usable row that is not "test"; groups stay whole.
+
+    A complete `fold` column that the data brought is honoured, its values numbered in their order.
+    Raises DataError where a class has too few groups, or the given folds are not k.
+    """
+    import pandas as pd
+
+    items = items.copy()
+    usable = _usable(items) & ~items["split"].eq("test").fillna(False)
+    given = items.loc[usable, "fold"] if "fold" in items else None
+    if given is not None and given.notna().all():
+        names = sorted(given.unique(), key=str)
+        if len(names) != k:
+            raise DataError(f"the data brings {len(names)} folds of its own; ask for --folds {len(names)}")
+        folds: Any = given.map({name: number for number, name in enumerate(names)}).to_numpy()
+    else:
+        folds = _assign_folds(items[usable], k, seed=seed)
+    items["fold"] = pd.Series(pd.NA, index=items.index, dtype="Int64")
+    items.loc[usable, "fold"] = folds
+    return items
+
+
+def _usable(items: "pd.DataFrame") -> "pd.Series[bool]":
+    return (items["status"] == "ok") & items["label"].notna()
+
+
+def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int) -> "npt.NDArray[np.int64]":
+    import numpy as np
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    labels = items["label"].to_numpy(dtype=np.int64)
+    groups = number_groups(items)
+    _check_classes(labels, groups, k)
+    folds = np.zeros(len(items), dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(items)), labels, groups)):
+        folds[held_out] = fold
+    return folds
+
+
+def number_groups(items: "pd.DataFrame") -> "npt.NDArray[np.int64]":
+    """Return one number a row: its group, or one of its own where it has none."""
+    import numpy as np
+
+    groups = items["group"]
+    own = np.arange(len(items)) + int(groups.max() if groups.notna().any() else 0) + 1
+    return np.where(groups.isna(), own, groups.fillna(0).to_numpy(dtype=np.int64))
+
+
+def _check_classes(labels: "npt.NDArray[np.int64]", groups: "npt.NDArray[np.int64]", k: int) -> None:
+    import numpy as np
+
+    for label, name in enumerate(("no mask", "mask")):
+        count = len(np.unique(groups[labels == label]))
+        if count < k:
+            raise DataError(
+                f"{count} separate pictures of {name!r} are too few for {k} parts; add some or ask for fewer"
+            )

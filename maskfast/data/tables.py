@@ -1,0 +1,63 @@
+"""The readers' front door: any DATA that a user names goes in, one items table comes out."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskfast.core.errors import ConfigError, DataError
+from maskfast.data.delimited import find_column, read_table
+from maskfast.data.frames import mark_repeats
+from maskfast.data.layouts import IMAGE_COLUMNS, read_layout
+from maskfast.data.names import clean_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_items(
+    *data: str | os.PathLike[str], positive: str | None = None, classes: Mapping[str, str] | None = None
+) -> "pd.DataFrame":
+    """Read one or several DATA into an items table: a row a picture, in the order given.
+
+    Columns: image (as written), path (absolute, "" where there is none), label (1 mask, 0 no mask, missing), source,
+    group (missing until `splits.add_groups`), split (train, valid, test or missing), status (ok, missing, refused,
+    conflict, duplicate), reason, row (where it was read), and where known boxes and fold.
+    `positive`: the class name, or folder, that is "mask". `classes`: what box classes mean, beside `BOX_CLASSES`.
+    Files are found and not yet opened: `splits.add_groups` and `audit.audit_items` read them.
+    Raises DataError for data in no layout that is read, and where no row at all can be used.
+    """
+    import pandas as pd
+
+    if not data:
+        raise DataError("no data given; name a folder, a CSV or Parquet table, or a zip archive")
+    parts = [read_layout(Path(given), source=os.fspath(given), positive=positive, classes=classes) for given in data]
+    if positive is not None and not any(part["label"].eq(1).any() for part in parts):
+        raise ConfigError(f"--positive {positive}: no row or folder of {data[0]} is called that")
+    items = mark_repeats(pd.concat(parts, ignore_index=True))
+    if not (items["status"] == "ok").any():
+        first = items.iloc[0]
+        raise DataError(f"{data[0]}: none of {len(items)} rows can be used; {first['row']}: {first['reason']}")
+    items["path"] = [str(Path(path).absolute()) if path else "" for path in items["path"]]
+    return items
+
+
+def select_usable(items: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows that are ok and have a label, with a new index."""
+    return items[(items["status"] == "ok") & items["label"].notna()].reset_index(drop=True)
+
+
+def drop_items(items: "pd.DataFrame", file: str | os.PathLike[str]) -> "pd.DataFrame":
+    """Mark the rows whose image is listed in `file`, a table with an image column, as "dropped".
+
+    Raises DataError where none of the listed names is among the items.
+    """
+    listed = read_table(Path(file))
+    column = find_column(listed, IMAGE_COLUMNS) or str(listed.columns[0])
+    names = {clean_name(str(name)) for name in listed[column]}
+    hit = items["image"].map(clean_name).isin(names) & (items["status"] == "ok")
+    if not hit.any():
+        raise DataError(f"{file}: none of its {len(names)} images is among the data; was it made from other data?")
+    items = items.copy()
+    items.loc[hit, ["status", "reason"]] = ["dropped", f"listed in {file}"]
+    return items
