@@ -1,14 +1,16 @@
-"""The ASGI application: a predictor and settings in; API, health and metrics out."""
+"""The ASGI application: a predictor and settings in; page, API, health and metrics out."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from maskfast.apps.web.answers import HANDLERS
 from maskfast.apps.web.api import Api
@@ -21,7 +23,8 @@ from maskfast.apps.web.settings import ServeSettings
 if TYPE_CHECKING:
     from maskfast.score.predictor import Predictor
 
-PATHS = ("/api/predict", "/api/explain", "/api/model", "/health", "/metrics", "/openapi.json")
+STATIC = Path(__file__).parent / "static"
+PATHS = ("/", "/api/predict", "/api/explain", "/api/model", "/health", "/metrics", "/openapi.json")
 
 
 def create_app(predictor: "Predictor", settings: ServeSettings) -> Starlette:
@@ -44,12 +47,14 @@ def create_app(predictor: "Predictor", settings: ServeSettings) -> Starlette:
     token = settings.token.get_secret_value() if settings.token else None
     app = Starlette(
         routes=[
+            Route("/", show_page),
             Route("/api/predict", api.predict, methods=["POST"]),
             Route("/api/explain", api.explain, methods=["POST"]),
             Route("/api/model", api.model),
             Route("/health", api.health),
             Route("/metrics", api.metrics),
             Route("/openapi.json", show_description),
+            Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, token=token, metrics=metrics, paths=PATHS)],
         exception_handlers=HANDLERS,
@@ -57,6 +62,11 @@ def create_app(predictor: "Predictor", settings: ServeSettings) -> Starlette:
     )
     app.state.scorer = scorer
     return app
+
+
+async def show_page(_: Request) -> Response:
+    """GET /: the page."""
+    return FileResponse(STATIC / "index.html")
 
 
 async def show_description(_: Request) -> Response:

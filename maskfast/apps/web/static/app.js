@@ -1,0 +1,278 @@
+// The page: pictures come by drop, paste, choice or camera, are scored a few at a time and stay as cards.
+
+import { explain, failRow, fetchModel, predict, saveToken, TokenNeeded } from "./api.js";
+import { Camera } from "./camera.js";
+import { Card, judge, showBar } from "./card.js";
+import { saveText, writeCsv } from "./table.js";
+
+const AT_ONCE = 4;
+const MOST = 1000;
+const find = (id) => document.getElementById(id);
+
+const cards = [];
+const queue = [];
+let working = 0;
+let model = null;
+let filter = "all";
+
+const threshold = () => Number(find("threshold").value);
+
+// ---- scoring -------------------------------------------------------------------------------------------------------
+
+function addFiles(files) {
+  const room = MOST - cards.length;
+  if (files.length > room) notify(`Only ${MOST} pictures fit here; ${files.length - Math.max(0, room)} were left out.`);
+  for (const file of [...files].slice(0, Math.max(0, room))) addPicture(file.name || "pasted.png", file);
+}
+
+function addPicture(name, blob) {
+  const card = new Card(name, blob, { onRemove: removeCard });
+  cards.push(card);
+  find("grid").append(card.element);
+  queue.push(card);
+  showBench();
+  work();
+}
+
+function work() {
+  while (working < AT_ONCE && queue.length) {
+    working += 1;
+    score(queue.shift()).finally(() => {
+      working -= 1;
+      work();
+    });
+  }
+}
+
+async function score(card) {
+  if (card.abort.signal.aborted) return;
+  try {
+    const drawn = card.draw();
+    const row = tooLarge(card.blob) ?? (await predict(card.name, card.blob, card.abort.signal));
+    await drawn;
+    card.show({ ...row, image: card.name }, threshold());
+    if (find("heat").checked) await heatCard(card);
+  } catch (error) {
+    failCard(card, error);
+  }
+  showBench();
+}
+
+function tooLarge(blob) {
+  if (!model || blob.size <= model.max_body) return null;
+  return failRow(blob.name, `larger than ${Math.floor(model.max_body / 1048576)} MiB`);
+}
+
+function failCard(card, error) {
+  if (error.name === "AbortError") return;
+  if (error instanceof TokenNeeded) {
+    askToken();
+    queue.push(card);
+    return;
+  }
+  card.show(failRow(card.name, "the server cannot be reached"), threshold());
+}
+
+function removeCard(card) {
+  const place = cards.indexOf(card);
+  card.abort.abort();
+  cards.splice(place, 1);
+  card.element.remove();
+  showBench();
+  const next = cards[Math.min(place, cards.length - 1)];
+  (next ? next.find(".remove") : find("choose")).focus();
+}
+
+// ---- the heat map --------------------------------------------------------------------------------------------------
+
+async function heatCard(card) {
+  if (card.row?.status !== "ok" || !card.thumbnail) return;
+  if (!card.heat && !card.heatFailed) {
+    card.element.classList.add("heating");
+    try {
+      card.heat = await explain(card.name, card.blob, card.abort.signal);
+    } catch (error) {
+      card.heatFailed = `no heat map: ${error.message}`;
+    }
+    card.element.classList.remove("heating");
+  }
+  card.paint(find("heat").checked);
+}
+
+async function showHeat() {
+  for (const card of [...cards]) {
+    if (!find("heat").checked) card.paint(false);
+    else await heatCard(card);
+  }
+}
+
+// ---- the bench above the results -----------------------------------------------------------------------------------
+
+function showBench() {
+  find("bench").hidden = cards.length === 0;
+  document.body.classList.toggle("has-results", cards.length > 0);
+  const counts = { mask: 0, no_mask: 0, failed: 0, waiting: 0 };
+  for (const card of cards) {
+    counts[card.state] += 1;
+    card.element.hidden = filter !== "all" && card.state !== filter;
+  }
+  for (const button of document.querySelectorAll("[data-filter]")) {
+    const count = button.dataset.filter === "all" ? cards.length : counts[button.dataset.filter];
+    button.dataset.count = count;
+  }
+  find("summary").textContent = summarise(counts);
+}
+
+function summarise({ mask, no_mask: without, failed, waiting }) {
+  const parts = [`${mask} with a mask`, `${without} without`];
+  if (failed) parts.push(`${failed} failed`);
+  if (waiting) parts.push(`${waiting} being scored`);
+  return parts.join(", ");
+}
+
+function moveThreshold() {
+  find("threshold-value").textContent = threshold().toFixed(2);
+  for (const card of cards) card.judge(threshold());
+  showBench();
+}
+
+function chooseFilter(button) {
+  filter = button.dataset.filter;
+  for (const each of document.querySelectorAll("[data-filter]")) each.setAttribute("aria-pressed", String(each === button));
+  showBench();
+}
+
+function download() {
+  const rows = cards.filter((card) => card.row).map((card) => {
+    const label = judge(card.row, threshold());
+    return { ...card.row, label: label === "failed" ? "" : label };
+  });
+  saveText(writeCsv(rows), "predictions.csv");
+}
+
+function clearAll() {
+  queue.length = 0;
+  for (const card of cards.splice(0)) {
+    card.abort.abort();
+    card.element.remove();
+  }
+  showBench();
+  find("choose").focus();
+}
+
+// ---- the camera ----------------------------------------------------------------------------------------------------
+
+const camera = new Camera(find("video"), { onRow: showCameraRow, onError: stopCameraWith });
+let stills = 0;
+
+async function openCamera() {
+  find("camera").hidden = false;
+  find("open-camera").setAttribute("aria-expanded", "true");
+  try {
+    await camera.start();
+    find("snap").focus();
+  } catch (error) {
+    stopCameraWith(error);
+  }
+}
+
+function closeCamera() {
+  camera.stop();
+  find("camera").hidden = true;
+  find("open-camera").setAttribute("aria-expanded", "false");
+  find("open-camera").focus();
+}
+
+function stopCameraWith(error) {
+  closeCamera();
+  if (error instanceof TokenNeeded) askToken();
+  else notify(error.name === "NotAllowedError" ? "The browser was not allowed to use the camera." : `No camera: ${error.message}`);
+}
+
+function showCameraRow(row) {
+  const label = judge(row, threshold());
+  const words = { mask: "Mask", no_mask: "No mask", failed: row.reason };
+  const verdict = find("camera-verdict");
+  verdict.dataset.label = label;
+  verdict.textContent = label === "failed" ? words.failed : `${words[label]} ${(row.probability * 100).toFixed(0)} %`;
+  if (label !== "failed") showBar(find("camera-bar"), row.probability, threshold());
+}
+
+async function snap() {
+  stills += 1;
+  addPicture(`camera-${stills}.jpg`, await camera.still());
+}
+
+// ---- words to the user ---------------------------------------------------------------------------------------------
+
+function notify(words) {
+  find("notice").textContent = words;
+  find("notice").hidden = false;
+}
+
+function askToken() {
+  find("token-form").hidden = false;
+  find("token").focus();
+}
+
+async function greet() {
+  try {
+    model = await fetchModel();
+  } catch (error) {
+    if (error instanceof TokenNeeded) askToken();
+    else notify("The server cannot be reached.");
+    return;
+  }
+  find("threshold").value = model.threshold;
+  find("model").textContent = `${model.arch} · ${model.size} px`;
+  find("model").hidden = false;
+  const accuracy = model.metrics.accuracy ? ` Accuracy on its held-out pictures: ${(model.metrics.accuracy * 100).toFixed(1)} %.` : "";
+  find("model-words").textContent = `Answers come from ${model.arch} at ${model.size} pixels.${accuracy}`;
+  moveThreshold();
+}
+
+// ---- what people do ------------------------------------------------------------------------------------------------
+
+function listen() {
+  find("choose").addEventListener("click", () => find("files").click());
+  find("files").addEventListener("change", (event) => {
+    addFiles(event.target.files);
+    event.target.value = "";
+  });
+  find("threshold").addEventListener("input", moveThreshold);
+  find("heat").addEventListener("change", showHeat);
+  find("download").addEventListener("click", download);
+  find("clear").addEventListener("click", clearAll);
+  find("open-camera").addEventListener("click", () => (camera.stream ? closeCamera() : openCamera()));
+  find("close-camera").addEventListener("click", closeCamera);
+  find("snap").addEventListener("click", snap);
+  find("token-form").addEventListener("submit", useToken);
+  for (const button of document.querySelectorAll("[data-filter]")) button.addEventListener("click", () => chooseFilter(button));
+  document.addEventListener("paste", (event) => addFiles(event.clipboardData.files));
+  listenToDrops();
+}
+
+function listenToDrops() {
+  const over = (inside) => find("drop").classList.toggle("over", inside);
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    over(true);
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget ?? over(false));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    over(false);
+    addFiles(event.dataTransfer.files);
+  });
+}
+
+async function useToken(event) {
+  event.preventDefault();
+  saveToken(find("token").value);
+  find("token-form").hidden = true;
+  await greet();
+  work();
+}
+
+listen();
+greet();

@@ -1,0 +1,202 @@
+import base64
+import csv
+import io
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+from serving import make_picture, serve
+
+DARK, BRIGHT, BROKEN = 51, 204, b"\xff\xd8\xff no picture"
+
+
+def give(page: Any, *pictures: tuple[str, bytes]) -> None:
+    before = page.locator(".card").count()
+    page.set_input_files("#files", [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in pictures])
+    wait_scored(page, before + len(pictures))
+
+
+def wait_scored(page: Any, count: int) -> None:
+    page.locator(".card:not([data-state=waiting])").nth(count - 1).wait_for()
+    assert page.locator(".card").count() == count
+
+
+def read_states(page: Any) -> list[str]:
+    return [card.get_attribute("data-state") for card in page.locator(".card").all()]
+
+
+def test_several_pictures_with_a_broken_one_are_shown(page: Any) -> None:
+    give(page, ("dark.png", make_picture(DARK)), ("broken.jpg", BROKEN), ("bright.png", make_picture(BRIGHT)))
+    assert read_states(page) == ["no_mask", "failed", "mask"]
+    dark, broken, bright = page.locator(".card").all()
+    assert dark.locator(".number").inner_text() == "20.0 %"
+    assert bright.locator("[role=meter]").get_attribute("aria-valuenow") == "80"
+    assert broken.locator(".reason").inner_text()
+    assert not broken.locator(".bar").is_visible()
+    assert dark.locator("canvas").evaluate("canvas => canvas.width") == 40
+    assert page.locator("#summary").inner_text() == "1 with a mask, 1 without, 1 failed"
+
+
+def test_the_threshold_moves_the_labels(page: Any) -> None:
+    give(page, ("dark.png", make_picture(DARK)), ("bright.png", make_picture(BRIGHT)))
+    page.locator("#threshold").fill("0.1")
+    assert read_states(page) == ["mask", "mask"]
+    page.locator("#threshold").fill("0.9")
+    assert read_states(page) == ["no_mask", "no_mask"]
+    assert page.locator("#threshold-value").inner_text() == "0.90"
+
+
+def test_a_pasted_picture_is_scored(page: Any) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async (text) => {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const item = new ClipboardItem({ "image/png": new Blob([bytes], { type: "image/png" }) });
+            await navigator.clipboard.write([item]);
+        }""",
+        base64.b64encode(make_picture(BRIGHT)).decode(),
+    )
+    page.keyboard.press("Control+V")
+    wait_scored(page, 1)
+    assert read_states(page) == ["mask"]
+
+
+def test_a_dropped_picture_is_scored(page: Any) -> None:
+    page.evaluate(
+        """(text) => {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+            document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+        }""",
+        base64.b64encode(make_picture(DARK)).decode(),
+    )
+    wait_scored(page, 1)
+    assert page.locator(".card .name").inner_text() == "dropped.png"
+
+
+def test_the_csv_holds_the_rows_at_the_threshold(page: Any) -> None:
+    names = ["dark.png", 'broken, "quoted".jpg', "bright.png"]
+    give(page, *zip(names, [make_picture(DARK), BROKEN, make_picture(BRIGHT)], strict=True))
+    page.locator("#threshold").fill("0.1")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download CSV").click()
+    assert waiting.value.suggested_filename == "predictions.csv"
+    rows = list(csv.DictReader(io.StringIO(waiting.value.path().read_text())))
+    assert list(rows[0]) == ["image", "probability", "label", "status", "reason"]
+    assert [row["image"] for row in rows] == names
+    assert [row["label"] for row in rows] == ["mask", "", "mask"]
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert float(rows[0]["probability"]) == pytest.approx(DARK / 255, abs=1e-6)
+    assert rows[1]["probability"] == ""
+    assert rows[1]["reason"]
+
+
+@pytest.mark.usefixtures("half_heat")
+def test_the_heat_map_is_laid_where_the_model_looked(page: Any) -> None:
+    give(page, ("bright.png", make_picture(BRIGHT)))
+    canvas = page.locator(".card canvas")
+    read = "(canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+    plain = canvas.evaluate(read)
+    page.get_by_role("switch", name="Heat map").check(force=True)
+    page.locator(".card.heated").wait_for()
+    heated = canvas.evaluate(read)
+    left, right = heated[4 * 5 : 4 * 5 + 3], heated[4 * 35 : 4 * 35 + 3]
+    assert left[0] - left[2] > 60, "the left half is coloured"
+    assert max(right) - min(right) < 10, "the right half is grey"
+    page.get_by_role("switch", name="Heat map").uncheck(force=True)
+    assert canvas.evaluate(read) == plain
+
+
+def test_the_camera_is_watched_and_a_still_is_kept(page: Any) -> None:
+    page.get_by_role("button", name="Use camera").click()
+    page.locator("#camera-verdict[data-label=mask], #camera-verdict[data-label=no_mask]").wait_for()
+    assert "%" in page.locator("#camera-verdict").inner_text()
+    page.get_by_role("button", name="Keep this picture").click()
+    wait_scored(page, 1)
+    assert page.locator(".card .name").inner_text() == "camera-1.jpg"
+    page.get_by_role("button", name="Stop camera").click()
+    assert not page.locator("#camera").is_visible()
+    assert page.locator("#video").evaluate("video => video.srcObject") is None
+
+
+def test_everything_works_from_the_keyboard(page: Any) -> None:
+    def tab_to(name: str) -> None:
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.id") == name:
+                return
+        raise AssertionError(f"{name} is not reached with Tab")
+
+    tab_to("choose")
+    with page.expect_file_chooser() as waiting:
+        page.keyboard.press("Enter")
+    waiting.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": make_picture(BRIGHT)})
+    wait_scored(page, 1)
+    tab_to("threshold")
+    page.keyboard.press("End")
+    assert read_states(page) == ["no_mask"]
+    tab_to("heat")
+    tab_to("download")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+    tab_to("Remove a.png")
+    page.keyboard.press("Space")
+    assert page.locator(".card").count() == 0
+    assert page.evaluate("document.activeElement.id") == "choose"
+
+
+def test_the_filters_show_one_kind(page: Any) -> None:
+    give(page, ("dark.png", make_picture(DARK)), ("bright.png", make_picture(BRIGHT)))
+    page.get_by_role("button", name="No mask").click()
+    assert [card.is_visible() for card in page.locator(".card").all()] == [True, False]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_serious_and_nothing_hangs_over(page: Any, scheme: str, width: int) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 800})
+    for pictures in ((), (("dark.png", make_picture(DARK)), ("bad.jpg", BROKEN), ("bright.png", make_picture(BRIGHT)))):
+        give(page, *pictures) if pictures else None
+        found = scan(page)
+        assert [finding for finding in found if finding["impact"] in ("serious", "critical")] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def scan(page: Any) -> list[dict[str, Any]]:
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [
+        {"id": each["id"], "impact": each["impact"], "where": [node["target"] for node in each["nodes"]]}
+        for each in found
+    ]
+
+
+def test_axe_does_find_a_fault(page: Any) -> None:
+    page.evaluate("document.getElementById('choose').textContent = ''")
+    assert "button-name" in [finding["id"] for finding in scan(page)]
+
+
+def test_nothing_beyond_loopback_is_asked_for(fresh: Any, url: str) -> None:
+    def cut(route: Any) -> None:
+        (route.continue_ if urlparse(route.request.url).hostname == "127.0.0.1" else route.abort)()
+
+    fresh.page.context.route("**/*", cut)
+    page = fresh.open(url)
+    give(page, ("bright.png", make_picture(BRIGHT)))
+    hosts = {urlparse(asked).hostname for asked in fresh.asked if not asked.startswith(("data:", "blob:"))}
+    assert hosts == {"127.0.0.1"}
+    assert read_states(page) == ["mask"]
+
+
+def test_the_page_asks_for_the_token(fresh: Any) -> None:
+    with serve(token="secret") as (address, _):
+        fresh.page.goto(address)
+        fresh.page.get_by_label("This server asks for its token").fill("secret")
+        fresh.page.get_by_role("button", name="Use token").click()
+        fresh.page.locator("#model").wait_for(state="visible")
+        give(fresh.page, ("bright.png", make_picture(BRIGHT)))
+        assert read_states(fresh.page) == ["mask"]
+    fresh.errors = [error for error in fresh.errors if "status of 401" not in error]
