@@ -1,10 +1,9 @@
 """What a server can be told: the address, the token and every bound it keeps."""
 
-import os
-
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from maskfast.core.errors import ConfigError
+from maskfast.score.backends import count_cores
 
 MEBIBYTE = 1 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -46,13 +45,8 @@ class ServeSettings(BaseModel):
 
     def count_seats(self) -> int:
         """Pictures that may be decoded and scored at once."""
-        return self.seats or 3 * count_processors()
+        return self.seats or 3 * count_cores()
 
     def count_decoders(self) -> int:
         """Decoder processes to keep."""
-        return self.decoders or count_processors()
-
-
-def count_processors() -> int:
-    """Processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.decoders or count_cores()

@@ -1,8 +1,11 @@
+import base64
+import io
 import json
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from serving import BrightnessPredictor, make_picture, serve
 
 
@@ -61,6 +64,28 @@ def test_what_is_no_upload_is_refused_with_one_line(url: str, content_type: str,
     assert list(answer.json()) == ["error"]
     assert "\n" not in answer.text
     assert "maskfast/" not in answer.text
+
+
+def test_the_heat_map_is_hot_where_the_evidence_is(url: str) -> None:
+    picture = Image.new("RGB", (128, 128))
+    picture.paste((255, 255, 255), (80, 80, 128, 128))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    answer = httpx.post(f"{url}/api/explain", files=[("files", ("corner.png", buffer.getvalue()))])
+    assert answer.status_code == 200
+    explained = answer.json()
+    assert explained["result"]["probability"] == pytest.approx(48 * 48 / 128**2, abs=0.01)
+    heat = Image.open(io.BytesIO(base64.b64decode(explained["heat_map"])))
+    assert (heat.mode, heat.size, explained["method"]) == ("RGBA", (64, 64), "squish")
+    assert heat.getpixel((56, 56))[3] > 70 > 20 > heat.getpixel((8, 8))[3]
+
+
+def test_one_picture_at_a_time_is_explained_and_a_broken_one_is_not(url: str) -> None:
+    two = [("files", (name, make_picture())) for name in ("a.png", "b.png")]
+    assert httpx.post(f"{url}/api/explain", files=two).json() == {"error": "send one picture at a time to be explained"}
+    broken = httpx.post(f"{url}/api/explain", content=b"hello", headers={"content-type": "image/png"})
+    assert broken.status_code == 422
+    assert broken.json()["results"][0]["status"] == "failed"
 
 
 def test_too_many_files_are_413(url: str) -> None:
