@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -91,12 +91,24 @@ def open_image(
         return _to_rgb(_turn_upright(img))
 
 
-def read_size(source: ImageSource, *, name: str | None = None) -> tuple[int, int]:
-    """Return width and height of the picture when upright, from its header alone; raises ImageError."""
+class Header(NamedTuple):
+    """What a picture's header says, without its pixels."""
+
+    format: str
+    """JPEG, PNG, ...; "" for a picture that comes from no file."""
+    mode: str
+    """Pillow's name of the stored pixels: RGB, RGBA, L, P, CMYK, I;16, ..."""
+    width: int
+    """When upright, as is the height."""
+    height: int
+
+
+def read_header(source: ImageSource, *, name: str | None = None) -> Header:
+    """Return the header of the picture; raises ImageError. That the pixels can be read is not said by it."""
     with _one_error(_name(source, name)), _hush_pillow():
         img = _open(source)
-        turned = _find_turn(img) in _SIDEWAYS
-        return (img.height, img.width) if turned else img.size
+        width, height = (img.height, img.width) if _find_turn(img) in _SIDEWAYS else img.size
+        return Header(img.format or "", img.mode, width, height)
 
 
 class _RefusedError(Exception):

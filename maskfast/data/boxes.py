@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskfast.core.errors import DataError, ImageError
-from maskfast.core.image import read_size
+from maskfast.core.image import read_header
 from maskfast.data.archives import extract_zip
 from maskfast.data.delimited import find_column, read_table
 from maskfast.data.frames import make_items
@@ -108,7 +108,8 @@ def _read_sizes(frame: "pd.DataFrame") -> "npt.NDArray[np.float64]":
     for path in frame["path"].unique():
         if path:
             try:
-                sizes[path] = read_size(path)
+                header = read_header(path)
+                sizes[path] = (header.width, header.height)
             except ImageError:  # the crop or the audit that follows names the picture and the reason
                 sizes[path] = (np.nan, np.nan)
     return np.array([sizes[path] for path in frame["path"]], dtype=np.float64)

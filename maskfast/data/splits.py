@@ -1,13 +1,35 @@
 """Parts that share no picture: an items table goes in, the same with group, split or fold comes out."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from maskfast.core.errors import DataError
+from maskfast.data.duplicates import find_pairs, number_groups
+from maskfast.data.fingerprints import measure_pictures
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+
+
+def add_groups(items: "pd.DataFrame", *, on_progress: Callable[[int], object] | None = None) -> "pd.DataFrame":
+    """Return the items with every picture read: near-duplicates share a `group`, unreadable ones are "refused".
+
+    `on_progress` is called with the number of pictures read so far; what was read is remembered between calls.
+    """
+    import pandas as pd
+
+    items = items.copy()
+    ok = items.index[items["status"] == "ok"]
+    prints = measure_pictures(items.loc[ok, "path"].tolist(), on_progress=on_progress)
+    items["group"] = pd.Series(pd.NA, index=items.index, dtype="Int64")
+    items.loc[ok, "group"] = number_groups(len(prints), find_pairs(prints))
+    bad = (prints["reason"] != "").to_numpy()
+    items.loc[ok[bad], "status"] = "refused"
+    items.loc[ok[bad], "reason"] = prints.loc[bad, "reason"].to_numpy()
+    items.loc[ok[bad], "group"] = pd.NA
+    return items
 
 
 def split_items(items: "pd.DataFrame", *, valid: float = 0.2, seed: int = 0) -> "pd.DataFrame":
@@ -61,7 +83,7 @@ def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int) -> "npt.NDArray[n
     from sklearn.model_selection import StratifiedGroupKFold
 
     labels = items["label"].to_numpy(dtype=np.int64)
-    groups = number_groups(items)
+    groups = fill_groups(items)
     _check_classes(labels, groups, k)
     folds = np.zeros(len(items), dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
@@ -70,7 +92,7 @@ def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int) -> "npt.NDArray[n
     return folds
 
 
-def number_groups(items: "pd.DataFrame") -> "npt.NDArray[np.int64]":
+def fill_groups(items: "pd.DataFrame") -> "npt.NDArray[np.int64]":
     """Return one number a row: its group, or one of its own where it has none."""
     import numpy as np
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from maskfast.core.errors import ImageError
-from maskfast.core.image import load_image, open_image
+from maskfast.core.image import load_image, open_image, read_header
 
 
 def make_scene(width: int = 90, height: int = 60, *, seed: int = 0) -> Image.Image:
@@ -343,3 +343,13 @@ def test_damaged_bytes_give_a_picture_or_the_one_error(
         with suppress(ImageError):
             assert load_image(damage(data, chance), 32, max_pixels=10**6).shape == (32, 32, 3)
         assert time.monotonic() - began < 2
+
+
+def test_the_header_says_the_upright_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "a").write_bytes(encode(make_scene(90, 60), "JPEG", exif=exif))
+    assert read_header(tmp_path / "a") == ("JPEG", "RGB", 60, 90)
+    assert read_header(make_scene(90, 60).convert("L")) == ("", "L", 90, 60)
+    with pytest.raises(ImageError, match="header is broken"):
+        read_header(b"\xff\xd8\xff" + b"\0" * 99)
