@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def write_card(model: Described, *, validation: "pd.DataFrame | None" = None, na
     values = {
         "title": title,
         "model": model,
-        "members": _count_members(model),
+        "averaged": _describe_averaging(model),
         "settings": {key: json.dumps(value, default=str) for key, value in sorted(model.config.items())},
         "sources": dict(model.data.get("sources", {})),
         "splits": dict(model.data.get("splits", {})),
@@ -74,6 +75,8 @@ def write_card(model: Described, *, validation: "pd.DataFrame | None" = None, na
 def describe_data(items: "pd.DataFrame") -> dict[str, Any]:
     """Count the items table for a manifest's `data`: pictures and masks by source and split, groups, unusable rows."""
     usable = items[(items["status"] == "ok") & items["label"].notna()]
+    # A source may be an absolute path: what is passed on names the folder or file alone.
+    usable = usable.assign(source=[Path(str(source)).name for source in usable["source"]])
     unusable = items.loc[items["status"] != "ok", "status"].value_counts()
     counted: dict[str, Any] = {
         "sources": _count_by(usable, "source"),
@@ -97,9 +100,10 @@ def _count_by(usable: "pd.DataFrame", column: str) -> dict[str, dict[str, int]]:
     return {str(key): {"pictures": len(labels), "masks": int(labels.sum())} for key, labels in grouped}
 
 
-def _count_members(model: Described) -> str:
+def _describe_averaging(model: Described) -> str:
     members = getattr(model, "state_dicts", None) or getattr(model, "weights", None) or [None]
-    return "one network" if len(members) == 1 else f"{len(members)} networks"
+    networks = "one network" if len(members) == 1 else f"the mean of {len(members)} networks"
+    return networks if len(model.views) == 1 else f"{networks}, each asked about {len(model.views)} views of a picture"
 
 
 def _list_results(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:

@@ -124,7 +124,7 @@ def plot_reliability(bins: Mapping[str, Floats], *, ece: float | None) -> Any:
     low, high = find_wilson(observed, count)
     top.plot((0, 1), (0, 1), color=GRID, linestyle="--")
     top.vlines(predicted, low, high, color=BLUE, alpha=0.45, linewidth=2)
-    top.plot(predicted, observed, color=BLUE, marker="o", markersize=5, label=_name("calibration error", ece))
+    top.plot(predicted, observed, "o", color=BLUE, markersize=6, label=_name("calibration error", ece))
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     width = 1 / len(bins["count"])
     bottom.bar((np.arange(len(full)) + 0.5) * width, bins["count"], width=width * 0.9, color=BLUE, alpha=0.6)

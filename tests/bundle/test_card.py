@@ -35,7 +35,7 @@ ITEMS = pd.DataFrame(
     {
         "image": list("abcde"),
         "label": pd.array([1, 0, 1, None, 1], dtype="Int64"),
-        "source": ["street: 'night' & day", "street: 'night' & day", "faces", "faces", "faces"],
+        "source": ["/home/me/street: 'night' & day", "/home/me/street: 'night' & day", "faces", "faces", "faces"],
         "split": ["train", "valid", "train", "test", "train"],
         "group": [0, 1, 2, 3, 4],
         "status": ["ok", "ok", "ok", "ok", "refused"],
@@ -65,7 +65,7 @@ def test_figures_intervals_counts_and_settings_are_shown() -> None:
     assert "Left out: 1 refused." in text
     assert "3 groups, of which none\nare in more than one split" in text
     assert '| arch | `"a\\|b"` |' in text
-    assert "mean of 2 networks" in text
+    assert "comes from the mean of 2 networks, each asked about 2 views of a picture." in text
     assert "temperature of 1.2500, fitted on held-out pictures." in text
 
 

@@ -1,0 +1,79 @@
+"""`maskfast evaluate` from the command line: exit codes, JSON, thresholds and the report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskfast.apps.cli.main import run
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(1)
+    for index in range(16):
+        path = folder / ("mask", "no_mask")[index % 2] / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKFAST_CACHE", str(tmp_path / "cache"))
+
+
+def test_table_and_report(pictures: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    options = ["--model", str(toy_bundle), "--out", str(out), "--bootstrap", "20", "--worst", "1"]
+    assert run(["evaluate", str(pictures), *options, "--heat", "occlusion"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("16 pictures, 8 of them labelled mask")
+    assert str(out / "index.html") in printed.err
+    assert (out / "index.html").stat().st_size > 10_000
+
+
+def test_json_is_all_that_is_printed(pictures: Path, toy_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wish = ["--recall", "1", "--json", "--quiet", "--bootstrap", "0"]
+    assert run(["evaluate", str(pictures), "--model", str(toy_bundle), *wish]) == 0
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert summary["metrics"]["sensitivity"] == 1
+    assert summary["chosen"]["recall"] == 1
+    assert summary["model"]["arch"] == "simple_cnn"
+    assert printed.err == ""
+
+
+def test_an_unusable_picture_is_named_and_makes_it_1(
+    pictures: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "more" / "mask" / "broken.jpg"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    both = [str(pictures), str(broken.parent.parent)]
+    assert run(["evaluate", *both, "--model", str(toy_bundle), "--bootstrap", "0", "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert "broken.jpg" in printed.err
+    assert printed.out.startswith("16 pictures")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recall", "1.5"], "--recall: 1.5"),
+        (["--recall", "0.9", "--cost-miss", "2"], "not both"),
+        (["--held-out"], "validation.csv"),
+        (["--heat", "magic"], "magic"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_2(
+    pictures: Path, toy_bundle: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(pictures), "--model", str(toy_bundle), *options]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
