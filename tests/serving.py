@@ -84,9 +84,16 @@ def run_app(app: Starlette, settings: ServeSettings) -> Iterator[str]:
 
 
 @contextmanager
-def serve(predictor: Any = None, **options: Any) -> Iterator[tuple[str, Starlette]]:
-    """A server with the brightness predictor and few processes; yields its address and its application."""
+def serve(
+    predictor: Any = None, *, decoder: list[str] | None = None, **options: Any
+) -> Iterator[tuple[str, Starlette]]:
+    """A server with the brightness predictor and few processes; yields its address and its application.
+
+    `decoder` is the command of another decoder than the real one.
+    """
     settings = ServeSettings(**{"decoders": 1, "body_seconds": 5, **options})
     app = create_app(predictor or BrightnessPredictor(), settings)
+    if decoder is not None:
+        app.state.scorer.decoders.command = decoder
     with run_app(app, settings) as address:
         yield address, app

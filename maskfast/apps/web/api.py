@@ -16,7 +16,7 @@ from maskfast.apps.web.answers import (
     Rows,
     answer_model,
 )
-from maskfast.apps.web.limits import MemoryBudget, RateLimiter, read_body
+from maskfast.apps.web.limits import Body, MemoryBudget, RateLimiter
 from maskfast.apps.web.service import Scorer
 from maskfast.apps.web.uploads import Upload, read_uploads
 
@@ -70,12 +70,24 @@ class Api:
 
     @asynccontextmanager
     async def _receive(self, request: Request) -> AsyncIterator[list[Upload]]:
-        self.rate.check(request.client.host if request.client else "")
         with self.memory.hold() as holding:
-            body = read_body(
-                request, max_body=self.settings.max_body, seconds=self.settings.body_seconds, holding=holding
-            )
-            yield await read_uploads(request, body, max_files=self.settings.max_files, max_body=self.settings.max_body)
+            body = Body(request, max_body=self.settings.max_body, holding=holding)
+            try:
+                uploads = await self._read(request, body)
+            except RefusalError as refusal:
+                if refusal.close and refusal.status != 408:
+                    await body.drain()
+                raise
+            yield uploads
+
+    async def _read(self, request: Request, body: Body) -> list[Upload]:
+        self.rate.check(request.client.host if request.client else "")
+        seconds = self.settings.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await read_uploads(request, body.read(), max_files=self.settings.max_files)
+        except TimeoutError as error:
+            raise RefusalError(408, f"the body took longer than {seconds:g} s", close=True) from error
 
 
 def answer_rows(rows: list[Row]) -> Response:

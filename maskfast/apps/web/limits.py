@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from maskfast.apps.web.answers import RefusalError
 
@@ -46,32 +46,45 @@ class Holding:
         self.budget.used += count
 
 
-async def read_body(
-    request: Request, *, max_body: int, seconds: float, holding: Holding
-) -> AsyncGenerator[bytes, None]:
-    """Yield the body's chunks.
+class Body:
+    """One request's body; `ended` says whether all of it was read."""
 
-    Raises RefusalError 413 past `max_body` bytes, whatever Content-Length says, and 408 past `seconds`.
-    """
-    too_large = RefusalError(413, f"the body is larger than {max_body} bytes", close=True)
-    if declare_length(request) > max_body:
-        if "expect" not in request.headers:
-            await drain_body(request, limit=4 * max_body)
-        raise too_large
-    total = 0
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                total += len(chunk)
-                if total > max_body:
-                    break
-                holding.add(len(chunk))
-                yield chunk
-    except TimeoutError as error:
-        raise RefusalError(408, f"the body took longer than {seconds:g} s", close=True) from error
-    if total > max_body:
-        await drain_body(request, limit=4 * max_body)
-        raise too_large
+    def __init__(self, request: Request, *, max_body: int, holding: Holding) -> None:
+        self.request = request
+        self.max_body = max_body
+        self.holding = holding
+        self.ended = False
+
+    async def read(self) -> AsyncGenerator[bytes, None]:
+        """Yield the chunks; RefusalError 413 past `max_body` bytes, whatever Content-Length says."""
+        too_large = RefusalError(413, f"the body is larger than {self.max_body} bytes", close=True)
+        if declare_length(self.request) > self.max_body:
+            raise too_large
+        total = 0
+        while not self.ended:
+            message = await self.request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk = message.get("body", b"")
+            self.ended = not message.get("more_body", False)
+            total += len(chunk)
+            if total > self.max_body:
+                raise too_large
+            self.holding.add(len(chunk))
+            yield chunk
+
+    async def drain(self) -> None:
+        """Read and throw away a bounded rest of the body, for at most DRAIN_SECONDS.
+
+        Nothing is read where the client waits for a `100 Continue` that it will not get.
+        """
+        limit = 0 if "expect" in self.request.headers else 4 * self.max_body
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while limit > 0 and not self.ended:
+                    message = await self.request.receive()
+                    limit -= len(message.get("body", b""))
+                    self.ended = not message.get("more_body", False)
 
 
 def declare_length(request: Request) -> int:
@@ -80,19 +93,6 @@ def declare_length(request: Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise RefusalError(400, "Content-Length is not a number of bytes", close=True)
     return int(text)
-
-
-async def drain_body(request: Request, *, limit: int) -> None:
-    """Read and throw away at most `limit` bytes of the body's rest, for at most DRAIN_SECONDS."""
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while limit > 0:
-                message = await request.receive()
-                limit -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
 
 
 class RateLimiter:

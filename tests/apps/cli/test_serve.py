@@ -1,0 +1,75 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from serving import make_picture
+
+from maskfast.apps.cli.main import run
+
+
+def test_an_address_beyond_loopback_needs_a_token(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--host", "0.0.0.0"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--token" in error
+
+
+def test_an_empty_token_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--token", " "]) == 2
+    assert "--token" in capsys.readouterr().err
+
+
+def test_a_taken_port_is_named(toy_bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            assert run(["serve", "--model", str(toy_bundle), "--port", port]) == 2
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    assert f"--port {port}" in capsys.readouterr().err
+
+
+def test_the_command_serves_a_bundle_and_ends_with_zero(toy_bundle) -> None:
+    command = [sys.executable, "-m", "maskfast", "serve", "--model", str(toy_bundle), "--port", "0"]
+    env = {**os.environ, "PYTHONWARNINGS": "error"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
+        line = server.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert address, line + server.stderr.read()
+        answer = httpx.post(f"{address[0]}/api/predict", files=[("files", ("a.png", make_picture(90)))])
+        explained = httpx.post(f"{address[0]}/api/explain", files=[("files", ("a.png", make_picture(90)))])
+        server.send_signal(signal.SIGINT)
+        assert server.wait(10) == 0
+        assert server.stdout.read() == ""
+    from maskfast.score.predictor import load
+
+    expected = load(toy_bundle).predict(make_picture(90))
+    (row,) = answer.json()["results"]
+    assert row["probability"] == pytest.approx(expected.probability, abs=1e-6)
+    assert row["label"] == expected.label
+    assert explained.json()["result"] == row
+
+
+def test_the_quiet_server_says_nothing(toy_bundle) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "maskfast", "serve", "--model", str(toy_bundle), "--port", str(port), "--quiet"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        for _ in range(200):
+            try:
+                model = httpx.get(f"http://127.0.0.1:{port}/api/model").json()
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        server.terminate()
+        assert server.wait(10) == 0
+        assert server.stderr.read() == server.stdout.read() == ""
+    assert json.dumps(model["classes"]) == '["no_mask", "mask"]'

@@ -1,0 +1,42 @@
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from serving import BrightnessPredictor, serve
+
+from maskfast.apps.web.app import create_app
+from maskfast.apps.web.openapi import describe_api
+from maskfast.apps.web.settings import ServeSettings
+
+# Beside these there are the checks on positive examples, which arbitrary bytes as pictures cannot be.
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    schemathesis.checks.status_code_conformance,
+    schemathesis.checks.content_type_conformance,
+    schemathesis.checks.response_schema_conformance,
+]
+schema = schemathesis.openapi.from_dict(describe_api())
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(max_body=200_000) as (address, _):
+        yield address
+
+
+@schema.parametrize()
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_the_description_allows_is_answered_as_it_says(case: schemathesis.Case, url: str) -> None:
+    case.call_and_validate(base_url=url, checks=CHECKS, timeout=10)
+
+
+def test_every_route_is_described() -> None:
+    app = create_app(BrightnessPredictor(), ServeSettings())
+    routes = {route.path for route in app.routes} - {"/", "/static", "/openapi.json"}
+    assert routes == set(describe_api()["paths"])
+
+
+def test_the_description_is_served(url: str) -> None:
+    assert httpx.get(f"{url}/openapi.json").json() == describe_api()
