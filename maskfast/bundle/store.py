@@ -82,7 +82,7 @@ def _refuse_foreign_folder(out: Path) -> None:
 
 
 def _write_weights(folder: Path, draft: Draft) -> tuple[str, ...]:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     count = len(draft.state_dicts)
     names = ("model.safetensors",) if count == 1 else tuple(f"model.{index}.safetensors" for index in range(count))
@@ -91,7 +91,7 @@ def _write_weights(folder: Path, draft: Draft) -> tuple[str, ...]:
         bad = [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
         if bad:
             raise BundleError(f"{name}: {bad[0]} is not finite; the training diverged, lower the learning rate")
-        save_file(tensors, folder / name)
+        (folder / name).write_bytes(save(tensors))
     return names
 
 

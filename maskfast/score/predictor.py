@@ -1,12 +1,13 @@
 """A bundle goes in, a Predictor comes out that turns pictures into calibrated probabilities of a mask."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,20 @@ from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
 from maskfast.score.backends import Backend, BackendName, Images, count_cores, open_backend
+from maskfast.score.decode_worker import Stored
+from maskfast.score.decode_worker import decode as decode_here
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFAULT_MODEL = Path("export/model")
 SMALL_MODEL = Path(maskfast.bundle.__file__).parent / "small"
 BATCH = 32
+AHEAD = 2
+"""Batches that are decoded while one is scored."""
 
 Floats = npt.NDArray[np.float32]
+Decode = Callable[[str, ImageSource | Stored], Images | ImageError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,10 @@ class Predictor:
         """("no_mask", "mask"), the order of the logits."""
         return self.manifest.classes
 
+    def with_threshold(self, threshold: float) -> "Predictor":
+        """Return the same predictor with another threshold."""
+        return Predictor(self.manifest.model_copy(update={"threshold": threshold}), self.backend, folder=self.folder)
+
     def predict(self, image: ImageSource, *, tta: bool = False) -> Prediction:
         """Score one picture: a path, bytes, a Pillow picture or an array (height, width, 3) uint8.
 
@@ -77,21 +90,45 @@ class Predictor:
         return self.describe(name, float(self.predict_arrays(array[None], tta=tta)[0]))
 
     def predict_many(
-        self, images: Iterable[tuple[str, ImageSource]], *, tta: bool = False, batch_size: int = BATCH
+        self,
+        images: Iterable[tuple[str, ImageSource | Stored]],
+        *,
+        tta: bool = False,
+        batch_size: int = BATCH,
+        decode: Decode | None = None,
     ) -> Iterator[Prediction]:
         """Score pairs of a name and a picture, in their order; one that cannot be used is "failed", with the reason.
 
-        Pictures are decoded in threads while the network runs; at most a few batches are held at a time.
+        Pictures are decoded in threads while the network runs, by `decode` where it is given (see
+        `score.decoders.DecoderPool`); at most three batches are held at a time.
         """
+        decode = decode or partial(decode_here, size=self.size, method=self.method)
         pairs = iter(images)
+        waiting: deque[list[tuple[str, Future[Images | ImageError]]]] = deque()
         with ThreadPoolExecutor(max_workers=count_cores()) as pool:
-            waiting: deque[list[tuple[str, Future[Images | ImageError]]]] = deque()
             while chunk := list(islice(pairs, batch_size)):
-                waiting.append([(name, pool.submit(self._decode, name, source)) for name, source in chunk])
-                if len(waiting) > 2:
+                waiting.append([(name, pool.submit(decode, name, source)) for name, source in chunk])
+                if len(waiting) > AHEAD:
                     yield from self._score_chunk(waiting.popleft(), tta)
             while waiting:
                 yield from self._score_chunk(waiting.popleft(), tta)
+
+    def predict_folder(self, folder: str | Path, *, tta: bool = False) -> "pd.DataFrame":
+        """Score every picture in and below `folder`: a frame of image, probability, label, status, reason."""
+        import pandas as pd
+
+        from maskfast.score.batch import score_inputs
+
+        rows = list(score_inputs(self, [folder], tta=tta))
+        return pd.DataFrame(
+            {
+                "image": pd.Series([row.image for row in rows], dtype="str"),
+                "probability": pd.Series([row.probability for row in rows], dtype="float64"),
+                "label": pd.Series([row.label for row in rows], dtype="str"),
+                "status": pd.Series([row.status for row in rows], dtype="str"),
+                "reason": pd.Series([row.reason for row in rows], dtype="str"),
+            }
+        )
 
     def predict_arrays(self, batch: Images, *, tta: bool = False) -> Floats:
         """Return the calibrated probabilities (N,) for `load_image` arrays (N, size, size, 3) uint8."""
@@ -119,17 +156,8 @@ class Predictor:
             )
         return logits, probability
 
-    def _decode(self, name: str, source: ImageSource) -> Images | ImageError:
-        try:
-            return load_image(source, self.size, self.method, name=name)
-        except ImageError as error:
-            return error
-
-    def _score_chunk(self, chunk: list[tuple[str, "Future[Images | ImageError]"]], tta: bool) -> Iterator[Prediction]:
-        yield from self.score_decoded([(name, future.result()) for name, future in chunk], tta=tta)
-
-    def score_decoded(self, decoded: list[tuple[str, Images | ImageError]], *, tta: bool = False) -> list[Prediction]:
-        """Score one batch of decoded pictures; an ImageError in a picture's place becomes a failed row."""
+    def _score_chunk(self, chunk: list[tuple[str, Future[Images | ImageError]]], tta: bool) -> list[Prediction]:
+        decoded = [(name, future.result()) for name, future in chunk]
         arrays = [array for _, array in decoded if not isinstance(array, ImageError)]
         scores = iter(self.predict_arrays(np.stack(arrays), tta=tta).tolist() if arrays else [])
         return [

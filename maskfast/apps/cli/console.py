@@ -1,10 +1,12 @@
 """What the command line prints: results to standard output, news to standard error, progress only on a terminal."""
 
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+PLAIN_SECONDS = 10.0
 
 
 def say(line: str, *, quiet: bool = False) -> None:
@@ -21,6 +23,35 @@ def show_progress(steps: Iterable[T], title: str, *, total: int | None = None, q
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    speed = TextColumn("{task.speed:.1f}/s" if total else "")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield from progress.track(steps, total=total, description=title)
+
+
+def track_rows(*, quiet: bool = False) -> Callable[[Iterator[T], int, int], Iterator[T]]:
+    """Return what passes rows on and shows how many of all there are, their rate and the time left.
+
+    On a terminal that is a bar, else a plain line every PLAIN_SECONDS.
+    """
+
+    def track(rows: Iterator[T], total: int, done: int) -> Iterator[T]:
+        left = total - done
+        if quiet or left < 2:
+            return rows
+        if sys.stderr.isatty():
+            return show_progress(rows, "scoring", total=left)
+        return _tell_rows(rows, total, done)
+
+    return track
+
+
+def _tell_rows(rows: Iterator[T], total: int, done: int) -> Iterator[T]:
+    start = told = time.monotonic()
+    for count, row in enumerate(rows, start=1):
+        yield row
+        now = time.monotonic()
+        if now - told >= PLAIN_SECONDS:
+            told = now
+            rate = count / (now - start)
+            say(f"{done + count} of {total} pictures, {rate:.1f}/s, {(total - done - count) / rate:.0f} s left")
