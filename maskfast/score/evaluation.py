@@ -70,10 +70,14 @@ def evaluate_data(
     watch: Watch = iter,
     **wishes: float | None,
 ) -> Evaluation:
-    """Read any DATA that read_items takes and measure the predictor on it; see evaluate_items and evaluate_held_out."""
+    """Read any DATA that read_items takes and measure the predictor on it; see evaluate_items and evaluate_held_out.
+
+    Near-duplicates are found first (every picture is read once for it, and remembered), unless `bootstrap` is 0.
+    """
     from maskfast.data.tables import read_items
 
     items = read_items(*data)
+    items = _group_labelled(items) if bootstrap else items
     if held_out:
         return evaluate_held_out(predictor, items, bootstrap=bootstrap, seed=seed, **wishes)
     return evaluate_items(predictor, items, bootstrap=bootstrap, seed=seed, tta=tta, watch=watch, **wishes)
@@ -152,7 +156,7 @@ def measure_rows(
     return Evaluation(
         rows=_describe_rows(rows, threshold),
         metrics=compute_metrics(labels, probs, **options),
-        by_source=compute_by_source(labels, probs, scored["source"].astype(str).tolist(), **options),
+        by_source=compute_by_source(labels, probs, _name_sources(scored["source"].astype(str).tolist()), **options),
         confusion=compute_confusion(labels, probs, threshold=threshold),
         threshold=threshold,
         choice=choice,
@@ -193,6 +197,21 @@ def _read_table(predictor: Any, name: str) -> "pd.DataFrame | None":
 
     path = Path(predictor.folder) / name if getattr(predictor, "folder", None) else None
     return pd.read_csv(path) if path and path.is_file() else None
+
+
+def _name_sources(sources: list[str]) -> list[str]:
+    """Shorten paths to their last part where that still tells the sources apart."""
+    short = {source: Path(source).name or source for source in set(sources)}
+    return [short[source] for source in sources] if len(set(short.values())) == len(short) else sources
+
+
+def _group_labelled(items: "pd.DataFrame") -> "pd.DataFrame":
+    import pandas as pd
+
+    from maskfast.data.splits import add_groups
+
+    labelled = items["label"].notna()
+    return pd.concat([add_groups(items[labelled]), items[~labelled]]).sort_index()
 
 
 def _score_rows(predictor: Scorer, items: "pd.DataFrame", *, tta: bool, watch: Watch) -> "pd.DataFrame":

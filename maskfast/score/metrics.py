@@ -41,10 +41,11 @@ def compute_metrics(
     """Compute METRIC_NAMES, `count` and `positives` of N labels (1 mask, 0 none) and N probabilities of a mask.
 
     A picture is called mask where its probability is at least `threshold`. With `bootstrap` resamples every figure
-    also has its 95 % percentile interval, as NAME_low and NAME_high. With `groups` (N ids) whole groups are resampled,
-    so that near-duplicates do not make the interval too narrow. A figure that these labels leave undefined (AUC of one
-    class) is None; `explain_undefined` says why. Raises ValueError on unequal lengths, other labels, or probabilities
-    outside 0..1.
+    also has its 95 % percentile interval, as NAME_low and NAME_high; an accuracy, sensitivity or specificity of exactly
+    0 or 1, of which every resample is the same, gets its Wilson interval instead. With `groups` (N ids) whole groups
+    are resampled, so that near-duplicates do not make the interval too narrow. A figure these labels leave undefined
+    (AUC of one class) is None; `explain_undefined` says why. Raises ValueError on unequal lengths, other labels, or
+    probabilities outside 0..1.
     """
     y, p = _check_pairs(labels, probs)
     metrics: Metrics = {"count": len(y), "positives": int(y.sum())}
@@ -52,6 +53,7 @@ def compute_metrics(
     metrics |= {name: _to_number(values[0]) for name, values in point.items()}
     if bootstrap and len(y):
         metrics |= _bootstrap_intervals(y, p, threshold, draw_weights(len(y), bootstrap, groups=groups, seed=seed))
+        metrics = _widen_certain(metrics, np.arange(len(y)) if groups is None else np.asarray(groups), y)
     return metrics
 
 
@@ -212,6 +214,25 @@ def _log_losses(y: Floats, p: Floats) -> Floats:
     truth = np.where(y == 1, p, 1 - p)
     losses: Floats = -np.log(np.clip(truth, PROB_FLOOR, 1 - PROB_FLOOR))
     return losses
+
+
+def find_wilson(share: ArrayLike, count: ArrayLike) -> tuple[Floats, Floats]:
+    """Return the 95 % Wilson score interval of each observed `share` of `count` pictures."""
+    share, count, z = np.asarray(share, dtype=float), np.asarray(count, dtype=float), 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return np.maximum(0, middle - half), np.minimum(1, middle + half)
+
+
+def _widen_certain(metrics: Metrics, members: NDArray[np.int64], y: Floats) -> Metrics:
+    """Replace the empty interval of a share of 0 or 1 by Wilson's, over as many groups as hold its pictures."""
+    chosen = {"accuracy": y >= 0, "sensitivity": y == 1, "specificity": y == 0}
+    widened = dict(metrics)
+    for name, part in chosen.items():
+        if metrics[name] in (0.0, 1.0):
+            low, high = find_wilson(metrics[name] or 0.0, len(np.unique(members[part])))
+            widened |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return widened
 
 
 def _bootstrap_intervals(y: Floats, p: Floats, threshold: float, weights: Floats) -> Metrics:

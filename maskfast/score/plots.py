@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfast.score.metrics import Floats, Metrics
+from maskfast.score.metrics import Floats, Metrics, find_wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,14 +131,6 @@ def plot_reliability(bins: Mapping[str, Floats], *, ece: float | None) -> Any:
     scale_counts(bottom, count)
     style_legend(top)
     return figure
-
-
-def find_wilson(share: Floats, count: Floats) -> tuple[Floats, Floats]:
-    """Return the 95 % Wilson score interval of each observed `share` of `count` pictures."""
-    z = 1.959964
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return np.maximum(0, middle - half), np.minimum(1, middle + half)
 
 
 def plot_probabilities(labels: NDArray[np.int64], probs: Floats, *, threshold: float) -> Any:

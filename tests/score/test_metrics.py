@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
 from maskfast.score.metrics import (
@@ -17,6 +18,7 @@ from maskfast.score.metrics import (
     compute_roc,
     draw_weights,
     explain_undefined,
+    find_wilson,
 )
 
 
@@ -157,3 +159,18 @@ def test_sources_are_counted_apart() -> None:
     street = sources == "street"
     assert by_source["street"]["auc"] == pytest.approx(oracle.roc_auc_score(labels[street], probs[street]))
     assert by_source["street"]["auc_low"] <= by_source["street"]["auc"] <= by_source["street"]["auc_high"]
+
+
+def test_wilson_interval_is_scipys() -> None:
+    low, high = find_wilson(np.array([0.0, 0.3, 1.0]), np.array([5.0, 10.0, 7.0]))
+    for index, (hits, count) in enumerate([(0, 5), (3, 10), (7, 7)]):
+        expected = binomtest(hits, count).proportion_ci(method="wilson")
+        assert (low[index], high[index]) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_a_perfect_share_is_not_certain() -> None:
+    labels = np.repeat([0, 1], 20)
+    metrics = compute_metrics(labels, labels * 0.8 + 0.1, bootstrap=50, groups=np.arange(40) // 2)
+    expected = binomtest(10, 10).proportion_ci(method="wilson")
+    assert (metrics["sensitivity_low"], metrics["sensitivity_high"]) == pytest.approx((expected.low, 1), abs=1e-6)
+    assert metrics["accuracy_low"] == pytest.approx(binomtest(20, 20).proportion_ci(method="wilson").low, abs=1e-6)

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.stats import binomtest
 
 from maskfast.score import metrics, plots
 
@@ -67,13 +66,6 @@ def test_sources_are_sorted_and_those_without_the_figure_left_out() -> None:
     by_source = {"b": {"log_loss": 0.4}, "a" * 50: {"log_loss": 0.1, "log_loss_low": 0, "log_loss_high": 0.2}}
     axes = plots.plot_sources({**by_source, "none": {"log_loss": None}}).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"{'a' * 15}…{'a' * 16}", "b"]
-
-
-def test_wilson_interval_is_scipys() -> None:
-    low, high = plots.find_wilson(np.array([0.0, 0.3, 1.0]), np.array([5.0, 10.0, 7.0]))
-    for index, (hits, count) in enumerate([(0, 5), (3, 10), (7, 7)]):
-        expected = binomtest(hits, count).proportion_ci(method="wilson")
-        assert (low[index], high[index]) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_files_are_whole_and_follow_the_readers_theme(scores: tuple[np.ndarray, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from maskfast.bundle.store import Draft, write_bundle
 from maskfast.data.tables import read_items
 from maskfast.score.evaluation import Evaluation, evaluate_items
 from maskfast.score.explain import explain, make_explainer
@@ -132,11 +133,13 @@ def test_a_square_method_shows_the_square_it_saw(predictor: Predictor, evaluatio
     assert picture.width == picture.height
 
 
-def test_gradients_come_from_the_bundles_weights(predictor: Predictor, items: pd.DataFrame) -> None:
+def test_gradients_come_from_the_bundles_weights(toy_draft: Draft, items: pd.DataFrame, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "model", replace(toy_draft, size=96, onnx=False))
+    predictor = load(tmp_path / "model")
     find_heat, find_best = make_explainer(predictor, method="gradients"), make_explainer(predictor)
     paths = items["path"].iloc[:8]
     maps = np.stack([find_heat(path) for path in paths])
-    assert maps.shape[1:] == explain(predictor, paths[0]).shape == (32, 32)
+    assert maps.shape[1:] == explain(predictor, paths[0]).shape == (96, 96)
     assert 0 <= maps.min() <= maps.max() <= 1
     assert (maps.max((1, 2)) > 0.99).sum() >= 2, "some picture has evidence for a mask"
     assert np.array_equal(np.stack([find_best(path) for path in paths]), maps)
