@@ -1,7 +1,6 @@
 """An evaluation and its predictor in, a folder out: a page that opens offline, figures, tables and JSON."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,9 @@ from maskfast.score.evaluation import Evaluation, read_history
 from maskfast.score.explain import make_explainer
 from maskfast.score.figures import ReportFigure, draw_figures
 from maskfast.score.gallery import ShownPicture, show_worst
+from maskfast.score.label_errors import find_label_errors, write_label_errors
 from maskfast.score.metrics import METRIC_NAMES, Metrics, explain_undefined
+from maskfast.score.page import read_template
 from maskfast.score.plots import shorten
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def write_report(
     """Write the report of an evaluation to the folder `out` and return the path of its page.
 
     index.html needs no other file and no network. Beside it: every figure as a PNG, the `worst` pictures with their
-    heat maps in worst/, predictions.csv with a row a picture and metrics.json. Other files in `out` are left alone.
+    heat maps in worst/, predictions.csv with a row a picture, metrics.json, and the labels to check (label_errors.csv
+    and .html). Other files in `out` are left alone.
     """
     out = Path(out)
     figures = draw_figures(evaluation, read_history(predictor))
@@ -54,9 +56,14 @@ def write_report(
         write_whole(out / f"{figure.name}.png", figure.png)
     for index, picture in enumerate(shown, start=1):
         write_whole(out / "worst" / f"{index:02}.jpg", picture.heat)
+    suspects = find_label_errors(evaluation.scored)
+    write_label_errors(suspects, out)
     write_whole(out / ROWS_FILE, evaluation.rows.drop(columns="path").to_csv(index=False))
     write_whole(out / JSON_FILE, json.dumps(summarise(evaluation, predictor), indent=2, allow_nan=False) + "\n")
-    write_whole(out / PAGE_FILE, render_page(evaluation, predictor, title=title, figures=figures, shown=shown))
+    write_whole(
+        out / PAGE_FILE,
+        render_page(evaluation, predictor, title=title, figures=figures, shown=shown, suspects=len(suspects)),
+    )
     return out / PAGE_FILE
 
 
@@ -158,13 +165,14 @@ def render_page(
     title: str,
     figures: Sequence[ReportFigure],
     shown: Sequence[ShownPicture],
+    suspects: int = 0,
 ) -> str:
     """Return the page with everything it shows inside it."""
     by_source = {
         source: {"metrics": metrics, "rows": {row["name"]: row for row in list_metrics(metrics)}}
         for source, metrics in evaluation.by_source.items()
     }
-    page: str = _read_template().render(
+    page: str = read_template("report.html.j2").render(
         title=title,
         evaluation=evaluation,
         metrics=list_metrics(evaluation.metrics),
@@ -172,6 +180,7 @@ def render_page(
         model=describe_model(predictor),
         figures=figures,
         shown=shown,
+        suspects=suspects,
         unusable=evaluation.unusable.to_dict("records"),
     )
     return page
@@ -182,18 +191,3 @@ def _show_worst(
 ) -> Any:
     explainer = make_explainer(predictor, method=heat)
     return show_worst(evaluation.scored, explainer, count=count, method=predictor.method)
-
-
-def _read_template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("maskfast.score", "templates"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["base64"] = lambda content: b64encode(content).decode()
-    environment.filters["thousands"] = lambda number: f"{int(number):,}"
-    return environment.get_template("report.html.j2")

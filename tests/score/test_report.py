@@ -76,7 +76,7 @@ def folder(predictor: Predictor, evaluation: Evaluation, tmp_path_factory: pytes
 
 def test_the_page_loads_nothing_and_every_image_says_what_it_shows(folder: Path, evaluation: Evaluation) -> None:
     page = PageReader((folder / "index.html").read_text())
-    assert all(link.startswith("data:") for link in page.links)
+    assert all(link.startswith("data:") for link in page.links if link != "label_errors.html")
     assert len(page.images) == 2 * 3 + 6
     assert all(len(str(image["alt"])) > 8 for image in page.images)
     assert "script" not in page.tags
@@ -88,9 +88,8 @@ def test_the_folder_holds_figures_tables_and_what_was_there(folder: Path, evalua
     plots = {"confusion", "probabilities", "roc", "precision_recall", "reliability", "sources"}
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     worst = {f"worst/{index:02}.jpg" for index in (1, 2, 3)}
-    assert files == {"index.html", "metrics.json", "predictions.csv", "notes.txt", *worst} | {
-        f"{name}.png" for name in plots
-    }
+    tables = {"metrics.json", "predictions.csv", "label_errors.csv", "label_errors.html"}
+    assert files == {"index.html", "notes.txt", *tables, *worst} | {f"{name}.png" for name in plots}
     summary = json.loads((folder / "metrics.json").read_text())
     assert summary["metrics"] == evaluation.metrics
     assert sum(map(sum, summary["confusion"]["counts"])) == 23
