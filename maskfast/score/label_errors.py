@@ -21,9 +21,9 @@ THUMBNAIL_SIDE = 240
 def find_label_errors(rows: "pd.DataFrame") -> "pd.DataFrame":
     """Return the rows (columns image, label, probability, ...) whose label is probably wrong, the likeliest first.
 
-    Confident learning (Northcutt et al. 2021, arXiv:1911.00068): a label is doubted where the other class is at least
-    as likely as it is, on average, for the pictures that carry that other label, and likelier than this one. The probabilities must come from
-    networks that were not trained on these pictures (out of fold or held out), else they repeat the labels.
+    Confident learning (Northcutt et al. 2021, arXiv:1911.00068): a label is doubted where the other class is likelier
+    and at least as likely as it is, on average, for the pictures that carry that other label. The probabilities must
+    come from networks that were not trained on these pictures (out of fold or held out), else they repeat the labels.
     Adds `doubt`, the probability of the other class.
     """
     known = rows[rows["label"].notna() & rows["probability"].notna()]
