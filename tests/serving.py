@@ -17,6 +17,8 @@ from starlette.applications import Starlette
 from maskfast.apps.web.app import create_app
 from maskfast.apps.web.protocol import MAX_HEAD, make_protocol
 from maskfast.apps.web.settings import ServeSettings
+from maskfast.core.image import load_image
+from maskfast.score.predictor import Prediction
 
 
 class BrightnessPredictor:
@@ -36,6 +38,10 @@ class BrightnessPredictor:
 
     def __init__(self, work: Callable[[int], None] = lambda _: None) -> None:
         self.work = work
+
+    def predict(self, image: Any) -> Prediction:
+        prob = float(self.predict_arrays(load_image(image, self.size)[None])[0])
+        return Prediction("frame", prob, self.classes[prob >= self.threshold])
 
     def predict_arrays(self, batch: np.ndarray) -> np.ndarray:
         self.work(len(batch))

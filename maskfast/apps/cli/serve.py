@@ -1,16 +1,25 @@
-"""The verb `serve`: a model as a web page and an HTTP API on this machine."""
+"""The verbs `serve` and `watch`: a model as a web page and an HTTP API, and at a camera, a stream or a video."""
 
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from maskfast.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from maskfast.apps.video.events import Event
+
 
 def register(app: typer.Typer) -> None:
-    """Add the verb to the command line."""
+    """Add the verbs to the command line."""
     app.command()(serve)
+    app.command()(watch)
 
 
 def serve(
@@ -51,3 +60,73 @@ def serve(
     )
     predictor = load(model, backend=cast(Any, backend))
     run_server(predictor, settings, announce=lambda address: say(f"open {address} (Ctrl+C ends)", quiet=quiet))
+
+
+def watch(
+    source: Annotated[str, typer.Argument(help="Camera index (0), rtsp or http stream, or video file.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Bundle to answer with; default: export/model, else the model in the package.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, onnx, int8 or torch.")] = "auto",
+    headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Annotated video to write, in .mp4.")] = None,
+    events: Annotated[Path | None, typer.Option(help="Table of events to write: start,end,peak_probability.")] = None,
+    snapshot: Annotated[Path | None, typer.Option(help="Folder for the frame that begins each event.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Address to post every event to, as JSON.")] = None,
+    smoothing: Annotated[float, typer.Option(help="Time constant of the smoothing, in seconds.", min=0)] = 0.5,
+    hysteresis: Annotated[
+        float, typer.Option(help="An event begins this much above the threshold and ends this much below.")
+    ] = 0.1,
+    give_up: Annotated[float, typer.Option(help="End after a lost stream's seconds; 0: never.", min=0)] = 0,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Watch a camera, a stream or a video file and print when somebody wears a mask, until Ctrl+C or its end.
+
+    Example: maskfast watch entrance.mp4 --headless --events events.csv --out annotated.mp4
+    """
+    from maskfast.apps.cli.console import say
+    from maskfast.apps.video.watch import WatchOptions, watch_source
+    from maskfast.score.predictor import load
+
+    options = WatchOptions(
+        smoothing=smoothing,
+        hysteresis=hysteresis,
+        give_up=give_up,
+        out=out,
+        events=events,
+        snapshot=snapshot,
+        webhook=webhook,
+        window=not headless,
+    )
+    predictor = load(model, backend=cast(Any, backend))
+    with stop_on_signals() as stop:
+        summary = watch_source(
+            predictor, source, options, stop=stop, announce=lambda event, live: print_event(event, live, json_lines)
+        )
+    say(
+        f"{summary.scored} frames scored, {summary.dropped} dropped, {summary.reconnects} reconnects, "
+        f"{summary.events} events",
+        quiet=quiet,
+    )
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set instead of ending the process."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def print_event(event: "Event", live: bool, json_lines: bool) -> None:
+    """Print an event that ended as a line of text or JSON."""
+    from maskfast.apps.video.sinks import format_event
+
+    start, end, peak = format_event(event, live=live)
+    words = {"start": start, "end": end, "peak_probability": float(peak)}
+    print(json.dumps(words) if json_lines else f"{start} to {end}: mask, at most {peak}", flush=True)

@@ -1,0 +1,321 @@
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from serving import BrightnessPredictor, make_picture
+
+from maskfast.apps.cli.main import run
+from maskfast.apps.video.watch import WatchOptions, watch_source
+from maskfast.core.errors import ConfigError, DataError
+
+cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'maskfast[video]'")
+FPS = 10
+SCRIPT = [(20, 2.0), (220, 1.5), (20, 2.0), (220, 0.1), (20, 1.5), (200, 3.0), (30, 1.0)]
+"""Brightness and seconds: two events, and a flicker of one frame that is none."""
+EVENTS = [(2.0, 3.4, 220 / 255), (7.1, 10.0, 200 / 255)]
+
+
+def draw_frame(level: int) -> np.ndarray:
+    """A picture of a face-like disc on a ground, with the mean brightness that was asked for, nearly."""
+    frame = np.full((120, 160, 3), level, np.uint8)
+    cv2.circle(frame, (80, 60), 30, (level // 2 + 64,) * 3, 2)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "script.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, (160, 120))
+    for level, seconds in SCRIPT:
+        for _ in range(round(seconds * FPS)):
+            writer.write(draw_frame(level))
+    writer.release()
+    return path
+
+
+def watch(source: Any, *, stop: threading.Event | None = None, predictor: Any = None, **options: Any) -> Any:
+    told: list[Any] = []
+    summary = watch_source(
+        predictor or BrightnessPredictor(),
+        str(source),
+        WatchOptions(**options),
+        stop=stop or threading.Event(),
+        announce=lambda event, _: told.append(event),
+    )
+    return summary, told
+
+
+def read_video(path: Path) -> tuple[float, list[np.ndarray]]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (frame := capture.read()[1]) is not None:
+        frames.append(frame)
+    return capture.get(cv2.CAP_PROP_FPS), frames
+
+
+def test_the_events_are_those_of_the_script(video: Path, tmp_path: Path) -> None:
+    summary, told = watch(video, events=tmp_path / "events.csv", smoothing=0.3)
+    assert (summary.scored, summary.dropped, summary.events) == (111, 0, 2)
+    rows = list(csv.DictReader((tmp_path / "events.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["start", "end", "peak_probability"]
+    for row, event, (start, end, peak) in zip(rows, told, EVENTS, strict=True):
+        assert float(row["start"]) == event.start == pytest.approx(start)
+        assert float(row["end"]) == event.end == pytest.approx(end)
+        assert float(row["peak_probability"]) == pytest.approx(peak, abs=0.03)
+
+
+def test_the_annotated_video_plays_and_shows_the_label(video: Path, tmp_path: Path) -> None:
+    watch(video, out=tmp_path / "out.mp4", smoothing=0.3)
+    fps, frames = read_video(tmp_path / "out.mp4")
+    assert fps == pytest.approx(FPS)
+    assert len(frames) == 111
+    assert os.listdir(tmp_path) == ["out.mp4"]
+    without, with_mask = frames[10], frames[80]
+    assert abs(int(without[100, 30].mean()) - 20) < 8
+    assert abs(int(with_mask[100, 30].mean()) - 200) < 8
+    _, green, red = (int(value) for value in with_mask[118, 80])
+    assert green > 100 > red, "an event is framed in green"
+    bar_with, bar_without = (frame[16, :, :].max(axis=1) > 90 for frame in (with_mask, without))
+    assert bar_with.sum() / 160 == pytest.approx(0.78, abs=0.06)
+    assert bar_without.sum() / 160 == pytest.approx(0.08, abs=0.06)
+
+
+def test_a_snapshot_is_the_frame_that_began_the_event(video: Path, tmp_path: Path) -> None:
+    watch(video, snapshot=tmp_path, smoothing=0)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == [
+        f"event-000{n}-{t}.jpg" for n, t in ((1, "2.000"), (2, "5.500"), (3, "7.100"))
+    ]
+    assert np.asarray(Image.open(files[0])).mean() == pytest.approx(220, abs=8)
+
+
+def test_a_stop_finishes_every_file(video: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+    seen: list[int] = []
+
+    def work(count: int) -> None:
+        seen.append(count)
+        if len(seen) == 30:
+            stop.set()
+
+    predictor = BrightnessPredictor(work)
+    out, events = tmp_path / "out.mp4", tmp_path / "events.csv"
+    summary, told = watch(video, stop=stop, predictor=predictor, out=out, events=events, smoothing=0)
+    assert summary.scored == 30
+    assert len(read_video(out)[1]) == 30
+    assert [(event.start, event.end) for event in told] == [(2.0, 2.9)]
+    assert events.read_text().count("\n") == 2
+
+
+def test_what_cannot_be_watched_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.mp4").write_text("no video")
+    for source in (tmp_path / "none.mp4", tmp_path / "notes.mp4", "97", "ftp://example/x"):
+        with pytest.raises(DataError, match=re.escape(str(source))):
+            watch(source)
+
+
+def test_a_window_without_a_screen_says_what_to_do(video: Path) -> None:
+    if os.environ.get("DISPLAY"):
+        pytest.skip("there is a screen")
+    with pytest.raises(ConfigError, match="--headless"):
+        watch(video, window=True)
+
+
+def test_options_that_make_no_sense_are_refused(video: Path) -> None:
+    with pytest.raises(ConfigError, match="--hysteresis"):
+        watch(video, hysteresis=0.7)
+    with pytest.raises(ConfigError, match="--webhook"):
+        watch(video, webhook="file:///etc/passwd")
+
+
+# ---- streams -------------------------------------------------------------------------------------------------------
+
+
+class Camera(ThreadingHTTPServer):
+    """A network camera on loopback: MJPEG over HTTP at 25 frames a second, whose plug can be pulled."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _CameraHandler)
+        self.level = 20
+        self.plugged = True
+        self.served = 0
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/camera.mjpg"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+    def end(self) -> None:
+        self.plugged = False
+        self.shutdown()
+        self.server_close()
+        self.thread.join()
+
+
+class _CameraHandler(BaseHTTPRequestHandler):
+    server: Camera
+
+    def do_GET(self) -> None:
+        if not self.server.plugged:
+            self.send_error(503)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for _ in range(1500):
+            if not self.server.plugged:
+                return
+            data = make_picture(self.server.level, size=(160, 120), kind="JPEG")
+            self.wfile.write(f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode())
+            self.wfile.write(data + b"\r\n")
+            self.server.served += 1
+            time.sleep(0.04)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def camera() -> Iterator[Camera]:
+    camera = Camera()
+    yield camera
+    camera.end()
+
+
+def wait_for(condition: Any, seconds: float = 15) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_stream_that_stops_and_comes_back_goes_on(camera: Camera, tmp_path: Path) -> None:
+    stop, seen = threading.Event(), []
+    predictor = BrightnessPredictor(lambda _: seen.append(time.time()))
+    results: list[Any] = []
+    options = {"stop": stop, "predictor": predictor, "events": tmp_path / "e.csv", "out": tmp_path / "o.mp4"}
+    began = time.time()
+    thread = threading.Thread(target=lambda: results.append(watch(camera.url, **options, smoothing=0.1)))
+    thread.start()
+    wait_for(lambda: len(seen) > 10)
+    camera.level = 220
+    wait_for(lambda: len(seen) > 20)
+    camera.level = 20
+    wait_for(lambda: len(seen) > 30)
+    camera.plugged = False
+    wait_for(lambda: time.time() - seen[-1] > 0.5)
+    before = len(seen)
+    camera.plugged = True
+    wait_for(lambda: len(seen) > before + 10)
+    stop.set()
+    thread.join(10)
+    summary, told = results[0]
+    assert summary.reconnects == 1
+    assert len(told) == 1
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "e.csv").read_text()))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row["start"])
+    assert began < told[0].start < told[0].end < time.time()
+    fps, frames = read_video(tmp_path / "o.mp4")
+    assert len(frames) / fps == pytest.approx(seen[-1] - seen[0], abs=1), "the video takes as long as it took"
+
+
+def test_a_slow_model_sees_the_newest_frames_and_the_rest_is_counted(camera: Camera) -> None:
+    stop, levels = threading.Event(), []
+
+    class SlowPredictor(BrightnessPredictor):
+        def predict(self, image: Any) -> Any:
+            prediction = super().predict(image)
+            levels.append((camera.level, round(prediction.probability * 255)))
+            camera.level += 10
+            time.sleep(0.4)
+            if len(levels) == 8:
+                stop.set()
+            return prediction
+
+    summary, _ = watch(camera.url, stop=stop, predictor=SlowPredictor())
+    assert summary.scored == 8
+    assert summary.dropped > 20
+    assert all(abs(shown - seen) <= 4 for shown, seen in levels[2:]), "each frame is the one of that moment"
+
+
+def test_a_stream_that_stays_away_is_given_up(camera: Camera) -> None:
+    seen: list[int] = []
+
+    def work(count: int) -> None:
+        seen.append(count)
+        if len(seen) == 5:
+            camera.plugged = False
+
+    summary, _ = watch(camera.url, predictor=BrightnessPredictor(work), give_up=1)
+    assert summary.scored >= 5
+    assert summary.reconnects == 0
+
+
+def test_the_webhook_is_told_and_its_failure_stops_nothing(video: Path) -> None:
+    calls: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            calls.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if len(calls) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        summary, _ = watch(video, webhook=f"http://127.0.0.1:{server.server_address[1]}/hook", smoothing=0.3)
+        server.shutdown()
+        thread.join()
+    assert summary.events == 2
+    assert [call["event"] for call in calls] == ["started", "ended", "started", "ended"]
+    assert (calls[1]["start"], calls[1]["end"]) == ("2.000", "3.400")
+    assert calls[1]["peak_probability"] == pytest.approx(220 / 255, abs=0.03)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_events_as_json(
+    toy_bundle: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["watch", str(video), "--model", str(toy_bundle), "--headless", "--json", "--hysteresis", "0"]
+    assert run([*args, "--events", str(tmp_path / "events.csv")]) == 0
+    printed = capsys.readouterr()
+    rows = list(csv.DictReader((tmp_path / "events.csv").read_text().splitlines()))
+    assert [json.loads(line)["start"] for line in printed.out.splitlines()] == [row["start"] for row in rows]
+    assert "111 frames scored, 0 dropped" in printed.err
+
+
+def test_the_command_ends_cleanly_at_a_signal(toy_bundle: Path, camera: Camera, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "maskfast", "watch", camera.url, "--model", str(toy_bundle), "--headless"]
+    with subprocess.Popen([*command, "--out", str(tmp_path / "out.mp4")], stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: camera.served > 20)
+        wait_for(lambda: any(tmp_path.iterdir()))
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert "frames scored" in process.stderr.read()
+    assert read_video(tmp_path / "out.mp4")[1]
