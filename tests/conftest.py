@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 TOY_SIZE = 32
+TOY_MEAN = (0.485, 0.456, 0.406)
+TOY_STD = (0.229, 0.224, 0.225)
 
 
 def draw_smooth_images(count, *, seed=0, size=TOY_SIZE):
@@ -35,26 +37,36 @@ def make_toy_network(seed=0):
                 part.momentum = 1.0
         network(images / 0.225)
         logits = network.eval()(images / 0.225)
-        network[1][-1].weight *= 2 / (logits[:, 1] - logits[:, 0]).std()
+        network[1][-1].weight *= 0.6 / (logits[:, 1] - logits[:, 0]).std()
     return spec, network
 
 
+def score_toy(network, images, *, temperature):
+    import torch
+
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    pixels = (pixels - torch.tensor(TOY_MEAN).view(3, 1, 1)) / torch.tensor(TOY_STD).view(3, 1, 1)
+    with torch.no_grad():
+        return (network(pixels) / temperature).softmax(1)[:, 1].numpy()
+
+
 def make_toy_draft(*, members=1, seed=0, **changes):
-    """A draft of toy networks with drawn validation pictures, labelled as the first of them sees them, with noise."""
+    """A draft of toy networks with drawn validation pictures, none close to the threshold, labelled at random."""
     from maskfast.bundle.store import Draft
 
     networks = [make_toy_network(seed + member) for member in range(members)]
-    rng = np.random.default_rng(seed)
+    images = draw_smooth_images(96, seed=seed + 1)
+    images = images[np.abs(score_toy(networks[0][1], images, temperature=1.5) - 0.4) > 0.03]
     fields = {
         "network": networks[0][0],
         "state_dicts": [network.state_dict() for _, network in networks],
         "size": TOY_SIZE,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
+        "mean": TOY_MEAN,
+        "std": TOY_STD,
         "temperature": 1.5,
         "threshold": 0.4,
-        "check_images": draw_smooth_images(64, seed=seed + 1),
-        "check_labels": rng.integers(0, 2, 64),
+        "check_images": images,
+        "check_labels": np.random.default_rng(seed).integers(0, 2, len(images)),
     }
     return Draft(**(fields | changes))
 

@@ -1,14 +1,17 @@
 """Trained networks go in, `model.onnx` and `model.int8.onnx` come out, each only where it agrees with them."""
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from maskfast.bundle.int8 import write_int8
 from maskfast.bundle.manifest import Manifest
+from maskfast.bundle.onnx_run import Array, Images, run_onnx, run_scorer
 from maskfast.bundle.scorer import make_scorer
 from maskfast.bundle.weights import restore_network
 
@@ -19,11 +22,7 @@ FP32_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 FP32_TOLERANCE = 1e-4
 """Largest difference of a logit (relative above 1) and of a probability between ONNX and the network."""
-BATCH = 32
 NOISE_IMAGES = 4
-
-Array = npt.NDArray[np.float32]
-Images = npt.NDArray[np.uint8]
 
 
 def write_onnx_files(
@@ -31,40 +30,34 @@ def write_onnx_files(
     manifest: Manifest,
     state_dicts: "Sequence[Mapping[str, Tensor]]",
     images: Images | None,
+    labels: npt.NDArray[np.int_] | None,
 ) -> dict[str, str]:
     """Write the ONNX files of the networks to `folder` and return why a file was left out, by name.
 
-    `images` (N, size, size, 3) are validation pictures, or None.
+    `images` (N, size, size, 3) are validation pictures, `labels` (N,) theirs (1 mask, 0 none, -1 unknown). What was
+    measured on them is written to report/onnx.json.
     """
     networks = [
         restore_network(manifest.network, state, name=f"member {index}") for index, state in enumerate(state_dicts)
     ]
     scorer = make_scorer(networks, manifest)
-    checked = _draw_noise(manifest.size) if images is None else images
+    checked = _draw_noise(manifest.size) if images is None or not len(images) else images
     expected = run_scorer(scorer, checked)
-    reason = _export(scorer, folder / FP32_FILE, manifest.size) or _disagree(folder / FP32_FILE, checked, expected)
+    fp32 = folder / FP32_FILE
+    reason = _export(scorer, fp32, manifest.size) or _disagree(fp32, checked, expected)
     if reason:
-        (folder / FP32_FILE).unlink(missing_ok=True)
+        fp32.unlink(missing_ok=True)
         return {FP32_FILE: reason, INT8_FILE: f"it is made from {FP32_FILE}, which was left out"}
-    return {}
+    if checked is not images:
+        return {INT8_FILE: "there are no validation pictures to calibrate it on"}
+    reason, change = write_int8(fp32, folder / INT8_FILE, images, expected[1], labels, manifest.threshold)
+    _write_report(folder, {"pictures": len(images), "int8_change": change, "int8_left_out": reason})
+    return {INT8_FILE: reason} if reason else {}
 
 
-def run_scorer(scorer: "nn.Module", images: Images) -> tuple[Array, Array]:
-    """Return logits (N, 2) and probabilities (N,) of the torch module for images (N, size, size, 3), in fp32."""
-    import torch
-
-    with torch.inference_mode():
-        parts = [scorer(torch.from_numpy(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
-    return np.concatenate([part[0].numpy() for part in parts]), np.concatenate([part[1].numpy() for part in parts])
-
-
-def run_onnx(path: Path, images: Images) -> tuple[Array, Array]:
-    """Return logits (N, 2) and probabilities (N,) of the ONNX file for images (N, size, size, 3)."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    parts = [session.run(None, {"images": images[start : start + BATCH]}) for start in range(0, len(images), BATCH)]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+def _write_report(folder: Path, fields: dict[str, Any]) -> None:
+    (folder / "report").mkdir(exist_ok=True)
+    (folder / "report" / "onnx.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
 def _draw_noise(size: int) -> Images:

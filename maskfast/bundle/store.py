@@ -67,7 +67,7 @@ def write_bundle(out: str | Path, draft: Draft) -> Manifest:
         if draft.onnx:
             from maskfast.bundle.onnx import write_onnx_files
 
-            left_out = write_onnx_files(folder, manifest, draft.state_dicts, draft.check_images)
+            left_out = write_onnx_files(folder, manifest, draft.state_dicts, draft.check_images, draft.check_labels)
             manifest = manifest.model_copy(update={"left_out": left_out})
         manifest = manifest.model_copy(update={"sha256": _hash_files(folder)})
         (folder / MANIFEST_FILE).write_bytes(format_manifest(manifest))

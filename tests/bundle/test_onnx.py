@@ -1,14 +1,22 @@
+import json
+
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import pytest
 import torch
 from conftest import make_toy_draft
 from onnx.external_data_helper import set_external_data
+from sklearn.metrics import log_loss
 from torch import nn
 
+import maskfast.bundle.int8
 import maskfast.bundle.onnx
+from maskfast.bundle.manifest import read_manifest
 from maskfast.bundle.onnx_safety import check_onnx
 from maskfast.bundle.store import write_bundle
 from maskfast.core.errors import BundleError
+from maskfast.score.predictor import load
 
 
 @pytest.fixture
@@ -75,3 +83,53 @@ def test_a_network_that_cannot_be_exported_is_left_out(tmp_path, monkeypatch):
     manifest = write_bundle(tmp_path / "model", make_toy_draft())
     assert "torch.onnx.export failed" in manifest.left_out["model.onnx"]
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_int8_is_written_where_it_agrees(toy_bundle, toy_draft):
+    manifest = read_manifest(toy_bundle)
+    assert "model.int8.onnx" not in manifest.left_out
+    model = onnx.load(toy_bundle / "model.int8.onnx")
+    assert any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    scales = [each for each in model.graph.initializer if each.name.endswith("weight_scale")]
+    assert any(len(onnx.numpy_helper.to_array(scale).ravel()) > 1 for scale in scales), "a scale a channel"
+    exact, int8 = (load(toy_bundle, backend=name).predict_arrays(toy_draft.check_images) for name in ("onnx", "int8"))
+    assert 0 < np.abs(exact - int8).mean() <= 0.01
+    measured = json.loads((toy_bundle / "report" / "onnx.json").read_text())["int8_change"]
+    assert measured["probability"] == pytest.approx(float(np.abs(exact - int8).mean()), rel=1e-3)
+    assert measured["log_loss"] == pytest.approx(
+        log_loss(toy_draft.check_labels, int8) - log_loss(toy_draft.check_labels, exact), abs=1e-6
+    )
+
+
+def test_int8_needs_pictures(tmp_path):
+    manifest = write_bundle(tmp_path / "model", make_toy_draft(check_images=None, check_labels=None))
+    assert "no validation pictures" in manifest.left_out["model.int8.onnx"]
+
+
+def test_int8_that_disagrees_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(maskfast.bundle.int8, "MAX_PROBABILITY_CHANGE", 1e-9)
+    manifest = write_bundle(tmp_path / "model", make_toy_draft())
+    assert "mean probability change" in manifest.left_out["model.int8.onnx"]
+    assert "model.onnx" in manifest.sha256
+    assert not (tmp_path / "model" / "model.int8.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        ([0.1, 0.6, 0.9, 0.2], ""),
+        ([0.16, 0.6, 0.9, 0.2], "mean probability change 0.0150"),
+        ([0.1, 0.49, 0.9, 0.2], "accuracy change 0.2500"),
+        ([0.1, 0.6, 0.9, 0.22], "log loss 0.0063 worse"),
+        ([0.1, 0.6, 0.9, float("nan")], "mean probability change inf"),
+    ],
+)
+def test_the_bounds_of_int8(monkeypatch, seen, reason):
+    if "accuracy" in reason:
+        monkeypatch.setattr(maskfast.bundle.int8, "MAX_PROBABILITY_CHANGE", 1)
+    exact = np.array([0.1, 0.6, 0.9, 0.2])
+    change = maskfast.bundle.int8.compare(exact, np.array(seen), np.array([0, 1, 1, 0]), 0.5)
+    assert change.describe_excess().startswith(reason)
+    assert bool(change.describe_excess()) is bool(reason)
+    unknown = maskfast.bundle.int8.compare(exact, np.array(seen), np.array([-1] * 4), 0.5)
+    assert (unknown.accuracy, unknown.log_loss) == (None, None)
