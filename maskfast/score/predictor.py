@@ -113,6 +113,17 @@ class Predictor:
             while waiting:
                 yield from self._score_chunk(waiting.popleft(), tta)
 
+    def score_decoded(self, decoded: list[tuple[str, Images | ImageError]], *, tta: bool = False) -> list[Prediction]:
+        """Score one batch of decoded pictures, in order; an ImageError in the place of pixels is a failed row."""
+        arrays = [array for _, array in decoded if not isinstance(array, ImageError)]
+        scores = iter(self.predict_arrays(np.stack(arrays), tta=tta).tolist() if arrays else [])
+        return [
+            Prediction(name, None, "", "failed", array.reason)
+            if isinstance(array, ImageError)
+            else self.describe(name, next(scores))
+            for name, array in decoded
+        ]
+
     def predict_folder(self, folder: str | Path, *, tta: bool = False) -> "pd.DataFrame":
         """Score every picture in and below `folder`: a frame of image, probability, label, status, reason."""
         import pandas as pd
@@ -157,15 +168,7 @@ class Predictor:
         return logits, probability
 
     def _score_chunk(self, chunk: list[tuple[str, Future[Images | ImageError]]], tta: bool) -> list[Prediction]:
-        decoded = [(name, future.result()) for name, future in chunk]
-        arrays = [array for _, array in decoded if not isinstance(array, ImageError)]
-        scores = iter(self.predict_arrays(np.stack(arrays), tta=tta).tolist() if arrays else [])
-        return [
-            Prediction(name, None, "", "failed", array.reason)
-            if isinstance(array, ImageError)
-            else self.describe(name, next(scores))
-            for name, array in decoded
-        ]
+        return self.score_decoded([(name, future.result()) for name, future in chunk], tta=tta)
 
 
 def load(path: str | Path | None = None, *, backend: BackendName = "auto") -> Predictor:

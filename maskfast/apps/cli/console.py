@@ -3,7 +3,10 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from maskfast.apps.cluster.output import Finished
 
 T = TypeVar("T")
 PLAIN_SECONDS = 10.0
@@ -55,3 +58,18 @@ def _tell_rows(rows: Iterator[T], total: int, done: int) -> Iterator[T]:
             told = now
             rate = count / (now - start)
             say(f"{done + count} of {total} pictures, {rate:.1f}/s, {(total - done - count) / rate:.0f} s left")
+
+
+def track_partitions(*, quiet: bool = False) -> "Callable[[Iterator[Finished]], Iterator[Finished]]":
+    """Return what passes finished partitions on and says every PLAIN_SECONDS how many rows there are."""
+
+    def track(partitions: "Iterator[Finished]") -> "Iterator[Finished]":
+        told, rows = time.monotonic(), 0
+        for partition in partitions:
+            rows += partition.rows
+            if time.monotonic() - told >= PLAIN_SECONDS:
+                told = time.monotonic()
+                say(f"{rows} rows written", quiet=quiet)
+            yield partition
+
+    return track

@@ -3,11 +3,11 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskfast.core.errors import MaskfastError
+from maskfast.core.errors import ConfigError, MaskfastError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,13 @@ class BackendChoice(StrEnum):
     INT8 = "int8"
     TORCH = "torch"
     TORCH_FP32 = "torch-fp32"
+
+
+class EngineChoice(StrEnum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 Model = Annotated[
@@ -45,12 +52,18 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, zips or 'patterns*'.")],
     model: Model = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write a .csv, .jsonl or .parquet file; a stopped run is continued.")
+        str | None, typer.Option(help="Write a .csv, .jsonl or .parquet file; a stopped run is continued.")
     ] = None,
     tta: Tta = False,
     backend: Backend = BackendChoice.AUTO,
     threshold: Threshold = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of CSV.")] = False,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="ray: on a Ray cluster; INPUT may be lists and URLs, --out is a folder or URL.")
+    ] = EngineChoice.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster, auto or host:port. Default: this machine's cores alone.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Say for each picture how probable it is that it shows a person wearing a face mask.
@@ -59,11 +72,17 @@ def predict(
 
     Example: maskfast predict photo.jpg 'more/*.png' album.zip --out answers.csv
     """
-    predictor = _load(model, backend, threshold)
-    if out is None:
+    if engine is EngineChoice.RAY:
+        options = {"address": address, "backend": backend.value, "threshold": threshold, "tta": tta}
+        failed, total, first = _write_folder(inputs, out, model, options, as_json=as_json, quiet=quiet)
+    elif address is not None:
+        raise ConfigError(f"--address {address}: only the ray engine joins a cluster; add --engine ray")
+    elif out is None:
+        predictor = _load(model, backend, threshold)
         failed, total, first = _print_rows(predictor, inputs, tta=tta, as_json=as_json, quiet=quiet)
     else:
-        failed, total, first = _write_file(predictor, inputs, out, tta=tta, quiet=quiet)
+        predictor = _load(model, backend, threshold)
+        failed, total, first = _write_file(predictor, inputs, Path(out), tta=tta, quiet=quiet)
     if failed == total:
         raise MaskfastError(f"no picture could be scored; the first of {total}: {first}")
     if failed:
@@ -140,4 +159,24 @@ def _write_file(
         say(f"{out}: went on after {counts.resumed} rows of an earlier run", quiet=quiet)
     failed = f", {counts.failed} failed, the first: {counts.first_failure}" if counts.failed else ""
     say(f"{out}: {counts.images} rows{failed}", quiet=quiet)
+    return counts.failed, counts.images, counts.first_failure
+
+
+def _write_folder(
+    inputs: list[str], out: str | None, model: Path | None, options: dict[str, Any], *, as_json: bool, quiet: bool
+) -> tuple[int, int, str]:
+    """Write a row a picture into the folder or URL `out`, on a Ray cluster."""
+    import json
+    from dataclasses import asdict
+
+    from maskfast.apps.cli.console import say, track_partitions
+    from maskfast.apps.cluster.engine import ClusterOptions, score_cluster
+
+    out = out or "predictions"
+    track = track_partitions(quiet=quiet)
+    counts = score_cluster(inputs, out, model=model, options=ClusterOptions(**options), track=track)
+    if as_json:
+        print(json.dumps({"out": out, **asdict(counts)}))
+    resumed = f", {counts.resumed} of them from an earlier run" if counts.resumed else ""
+    say(f"{out}: {counts.images} rows, {counts.failed} failed{resumed}", quiet=quiet)
     return counts.failed, counts.images, counts.first_failure
