@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from maskfast.core.errors import DataError
+
 
 @contextmanager
 def open_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
@@ -53,6 +55,18 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         _take_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_foreign_folder(folder: str | os.PathLike[str], mark: str) -> None:
+    """Raise DataError where `folder` is not empty and lacks the file `mark` that says who made it.
+
+    To be asked before `replace_folder` where the user names the folder: what is not ours is never replaced.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
+        raise DataError(f"{folder}: the folder holds other things; name a new or an empty one")
 
 
 def _take_place(new: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from maskfast.core.files import replace_folder, write_whole
+from maskfast.core.files import refuse_foreign_folder, replace_folder, write_whole
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -65,12 +65,13 @@ class Face(NamedTuple):
 
 
 def draw_demo(folder: str | os.PathLike[str], *, count: int = 480, seed: int = 0) -> Path:
-    """Draw `count` pictures into a new `folder` and return it; an old one of that name is replaced.
+    """Draw `count` pictures into a new `folder` and return it; an earlier demo of that name is replaced.
 
     The folder holds images/, train_labels.csv, sample_submission.csv (a quarter of the pictures) and truth.csv, which
     has the labels of that quarter. The same seed draws the same bytes. Half of the pictures show a mask; beards and
     scarves are on faces of both kinds.
     """
+    refuse_foreign_folder(folder, "truth.csv")
     chance = random.Random(seed)
     labels = [index % 2 for index in range(count)]
     chance.shuffle(labels)

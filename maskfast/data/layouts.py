@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskfast.core.errors import DataError
 from maskfast.data.archives import extract_zip
-from maskfast.data.boxes import boxes_to_items, has_boxes, read_box_table, read_voc
+from maskfast.data.boxes import Boxes, boxes_to_items, has_boxes, read_box_table, read_voc
 from maskfast.data.delimited import TABLE_SUFFIXES, find_column, read_table
 from maskfast.data.frames import SPLITS, make_items
 from maskfast.data.labels import read_label
@@ -23,6 +23,8 @@ LABEL_TABLES = ("train_labels.csv", "labels.csv", "train.csv", "data.csv")
 IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "name", "image_id", "img", "picture", "id")
 LABEL_COLUMNS = ("label", "target", "class", "classname", "class_name", "mask", "y", "category")
 ANNOTATIONS = ("annotations", "Annotations")
+CROP_MANIFEST = "manifest.csv"
+"""What `crops.crop_faces` writes beside the class folders; it is no table to learn from."""
 
 
 def read_layout(
@@ -55,14 +57,34 @@ def _read_folder(
     return _read_class_folders(folder, source=source, positive=positive)
 
 
+def read_boxes(data: Path, *, classes: Mapping[str, str] | None = None) -> Boxes:
+    """Read the boxes that `data` is or holds: a table first, else VOC annotations; raises DataError."""
+    if data.is_file() and data.suffix.casefold() != ".zip":
+        return read_box_table(data, classes=classes)
+    if data.is_file() and "annotation" in data.stem.casefold():
+        return read_voc(data, classes=classes)
+    folder = extract_zip(data) if data.is_file() else data
+    if not folder.is_dir():
+        raise DataError(f"{data}: no such file or folder")
+    if table := find_table(folder, boxes=True):
+        return read_box_table(table, classes=classes)
+    if annotations := find_annotations(folder):
+        return read_voc(annotations, classes=classes)
+    raise DataError(f"{data}: no boxes; expected a CSV with a name, a class and four corners, or VOC annotations")
+
+
 def find_table(folder: Path, *, boxes: bool) -> Path | None:
     """Return the folder's table of labels (or of boxes), if it has one; raises DataError where several could be."""
-    tables = [path for path in sorted(folder.glob("*.csv")) if "submission" not in path.name.casefold()]
+    tables = [path for path in sorted(folder.glob("*.csv")) if not _is_by_product(path.name.casefold())]
     found = [path for path in tables if has_boxes(df := read_table(path)) is boxes and (boxes or _has_labels(df))]
     named = [path for name in LABEL_TABLES for path in found if path.name.casefold() == name]
     if len(found) > 1 and not named:
         raise DataError(f"{folder}: {found[0].name} and {found[1].name} could both be meant; give one by its path")
     return next(iter([*named, *found]), None)
+
+
+def _is_by_product(name: str) -> bool:
+    return "submission" in name or name == CROP_MANIFEST
 
 
 def find_annotations(folder: Path) -> Path | None:

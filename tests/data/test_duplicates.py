@@ -81,7 +81,7 @@ def test_no_picture_and_one_picture(variants: list[str]) -> None:
 
 def test_measures(tmp_path: Path) -> None:
     Image.new("L", (50, 50), 8).save(tmp_path / "dark.png")
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "sharp.png")
     prints = measure_pictures([str(tmp_path / "dark.png"), str(tmp_path / "sharp.png")])
     assert prints["brightness"].tolist() == [8, pytest.approx(noise.mean(), abs=0.01)]
