@@ -1,4 +1,4 @@
-"""The verbs `serve` and `watch`: a model as a web page and an HTTP API, and at a camera, a stream or a video."""
+"""The verbs `serve`, `watch` and `space`: a model on the web, at a camera or video, and as a Hugging Face Space."""
 
 import json
 import signal
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(serve)
     app.command()(watch)
+    app.command()(space)
 
 
 def serve(
@@ -109,6 +110,26 @@ def watch(
         f"{summary.events} events",
         quiet=quiet,
     )
+
+
+def space(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Bundle to show; default: export/model, else the model in the package.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="The Space's title.")] = "maskfast",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Write a folder that runs as a Hugging Face Space: a gradio page, its requirements and the model without a pickle.
+
+    Example: maskfast space my-space --model export/model
+    """
+    from maskfast.apps.cli.console import say
+    from maskfast.apps.space import write_space
+    from maskfast.score.predictor import find_model
+
+    write_space(find_model(model), out, title=title)
+    say(f"{out}: push it to https://huggingface.co/new-space, or start it with: python {out / 'app.py'}", quiet=quiet)
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+"""A bundle goes in, a folder comes out that starts as a Hugging Face Space, with its model and all that scores it."""
+
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import maskfast
+from maskfast._version import __version__
+from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest
+from maskfast.bundle.verify import verify_bundle
+from maskfast.core.errors import BundleError, ConfigError
+from maskfast.core.files import replace_folder
+
+GRADIO = "6.31.0"
+"""The gradio that the page is tested with."""
+REQUIREMENTS = ("numpy", "onnxruntime", "pillow", "pydantic", "defusedxml")
+"""What scoring from a bundle imports."""
+FLOORS = ("core", "bundle", "score")
+MODEL_FILES = ("model.onnx", "README.md")
+LEFT_OUT = "left out of the Space, which scores with onnxruntime alone"
+
+
+def write_space(model: str | Path, out: str | Path, *, title: str = "maskfast") -> Manifest:
+    """Write the Space of the bundle `model` to the folder `out` and return the manifest of the bundle in it.
+
+    Raises BundleError for a bundle that is broken or has no model.onnx, ConfigError where `out` holds something else.
+    """
+    model, out = Path(model), Path(out)
+    manifest = verify_bundle(model)
+    if "model.onnx" not in manifest.sha256:
+        raise BundleError(f"{model}: has no model.onnx, which a Space scores with; train or convert it again")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "model" / MANIFEST_FILE).is_file())):
+        raise ConfigError(f"{out}: is neither empty nor a Space; name another folder")
+    if not title.strip() or not title.isprintable():
+        raise ConfigError(f"--title {title!r}: must be one line of text")
+    slim = slim_manifest(manifest)
+    with replace_folder(out) as folder:
+        _copy_model(model, folder / "model", slim)
+        _copy_scoring(folder / "maskfast")
+        (folder / "app.py").write_text(_read_template("space_app.py.txt"), encoding="utf-8")
+        (folder / "requirements.txt").write_text(list_requirements(), encoding="utf-8")
+        (folder / "README.md").write_text(describe_space(slim, title), encoding="utf-8")
+    return slim
+
+
+def slim_manifest(manifest: Manifest) -> Manifest:
+    """The manifest of the same model with its ONNX file and card alone."""
+    gone = {name: LEFT_OUT for name in manifest.sha256 if name not in MODEL_FILES and not name.startswith("report/")}
+    return manifest.model_copy(
+        update={
+            "weights": (),
+            "sha256": {name: seal for name, seal in manifest.sha256.items() if name in MODEL_FILES},
+            "left_out": {**manifest.left_out, **gone},
+        }
+    )
+
+
+def list_requirements() -> str:
+    """The packages of scoring, pinned to the versions that are installed here."""
+    return "".join(f"{name}=={version(name)}\n" for name in REQUIREMENTS)
+
+
+def describe_space(manifest: Manifest, title: str) -> str:
+    """The Space's README.md, with the front matter that the hub reads."""
+    return Template(_read_template("space_readme.md.txt")).substitute(
+        title=title,
+        quoted_title=json.dumps(title, ensure_ascii=False),
+        gradio=GRADIO,
+        python=".".join(platform.python_version_tuple()[:2]),
+        arch=manifest.network.arch,
+        size=manifest.size,
+        created=manifest.created or "unknown",
+        threshold=manifest.threshold,
+        version=__version__,
+    )
+
+
+def _copy_model(model: Path, target: Path, manifest: Manifest) -> None:
+    target.mkdir()
+    for name in manifest.sha256:
+        shutil.copyfile(model / name, target / name)
+    (target / MANIFEST_FILE).write_bytes(format_manifest(manifest))
+
+
+def _copy_scoring(target: Path) -> None:
+    package = Path(maskfast.__file__).parent
+    target.mkdir()
+    for floor in FLOORS:
+        for path in sorted((package / floor).rglob("*.py")):
+            copy = target / path.relative_to(package)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    for name in ("__init__.py", "_version.py"):
+        shutil.copyfile(package / name, target / name)
+    (target / "LICENSE").write_text(_read_template("space_license.txt"), encoding="utf-8")
+
+
+def _read_template(name: str) -> str:
+    return files("maskfast.apps").joinpath("templates", name).read_text(encoding="utf-8")
