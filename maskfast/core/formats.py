@@ -61,9 +61,9 @@ def import_plugin(name: str) -> None:
 def describe_flaw(data: bytes, name: str) -> str | None:
     """Say what Pillow would overlook in the bytes of format `name`: a missing end, too many scans; None if nothing."""
     if name == "PNG" and not _png_is_whole(data):
-        return "truncated PNG"
+        return "truncated file"
     if name == "GIF" and not _gif_is_whole(data):
-        return "truncated GIF"
+        return "truncated file"
     if name == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
         return f"JPEG of more than {MAX_SCANS} scans"
     return None

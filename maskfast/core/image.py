@@ -91,6 +91,12 @@ def open_image(
         return _to_rgb(_turn_upright(img))
 
 
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a regular file of at most MAX_BYTES; raises ImageError."""
+    with _one_error(os.fspath(path)):
+        return _read_file(Path(path))
+
+
 class Header(NamedTuple):
     """What a picture's header says, without its pixels."""
 
@@ -130,7 +136,8 @@ def _describe(error: Exception) -> str:
         return "too large for the memory"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    return "truncated file" if "truncated" in text.casefold() else text or type(error).__name__
 
 
 def _name(source: ImageSource, name: str | None) -> str:
@@ -190,7 +197,7 @@ def _read_behind(img: Image.Image) -> bytes | None:
         return None
     before = stream.tell()
     stream.seek(0)
-    data = stream.read(MAX_BYTES + 1)
+    data = stream.read()
     stream.seek(before)
     return data
 
@@ -204,11 +211,12 @@ def _open_array(array: npt.NDArray[np.uint8]) -> Image.Image:
 
 
 def _read_file(path: Path) -> bytes:
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise _RefusedError("is a folder" if stat.S_ISDIR(mode) else "is no regular file")
-    with path.open("rb") as stream:
-        return stream.read(MAX_BYTES + 1)
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise _RefusedError("is a folder" if stat.S_ISDIR(found.st_mode) else "is no regular file")
+    if found.st_size > MAX_BYTES:
+        raise _RefusedError(f"more than {MAX_BYTES} bytes")
+    return path.read_bytes()
 
 
 def _open_bytes(data: bytes) -> Image.Image:

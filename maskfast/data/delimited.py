@@ -1,5 +1,6 @@
 """Tables as people save them: a CSV or Parquet file goes in, a frame of text cells comes out."""
 
+import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,6 @@ def read_table(path: Path) -> "pd.DataFrame":
         raise DataError(f"{path}: no such file; give a CSV or Parquet table")
     df = _read_parquet(path) if path.suffix.casefold() in (".parquet", ".pq") else _read_csv(path)
     df.columns = [str(column).strip() for column in df.columns]
-    if repeated := list(df.columns[df.columns.duplicated()]):
-        raise DataError(f"{path}: column {repeated[0]!r} appears twice; rename one")
     if df.empty:
         raise DataError(f"{path}: the table has no rows")
     return df
@@ -55,19 +54,27 @@ def _read_csv(path: Path) -> "pd.DataFrame":
     header = next((line for line in text.splitlines() if line.strip()), "")
     if not header:
         raise DataError(f"{path}: the file is empty")
+    delimiter = max(_DELIMITERS, key=header.count)
     try:
+        _refuse_repeats(path, next(csv.reader([header], delimiter=delimiter)))
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
             return pd.read_csv(
                 io.StringIO(text),
-                sep=max(_DELIMITERS, key=header.count),
+                sep=delimiter,
                 dtype=str,
                 keep_default_na=False,
                 index_col=False,
                 skipinitialspace=True,
             ).fillna("")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, ValueError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, ValueError, csv.Error) as error:
         raise DataError(f"{path}: not a readable table: {' '.join(str(error).split())}") from error
+
+
+def _refuse_repeats(path: Path, columns: list[str]) -> None:
+    names = [column.strip() for column in columns]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{path}: column {repeated!r} appears twice; rename one")
 
 
 def _read_text(path: Path) -> str:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfast.core.cache import cache_dir
 from maskfast.core.errors import ImageError
-from maskfast.core.image import MAX_BYTES, open_image, read_header
+from maskfast.core.image import open_image, read_file, read_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +112,7 @@ def _recall(store: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple[st
 def measure_picture(path: str) -> Fingerprint:
     """Decode one picture by the loader's policy and measure it."""
     try:
-        data = _read(path)
+        data = read_file(path)
         header = read_header(data, name=path)
         img = open_image(data, name=path, at_least=_DECODED)
     except ImageError as error:
@@ -132,14 +131,6 @@ def measure_picture(path: str) -> Fingerprint:
         contrast=contrast,
         sharpness=sharpness,
     )
-
-
-def _read(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ImageError(path, (error.strerror or str(error)).lower()) from error
 
 
 def _hash(grey: "Image.Image") -> tuple[str, str]:

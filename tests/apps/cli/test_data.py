@@ -37,7 +37,7 @@ def test_findings_fail_with_strict_only_and_bad_rows_always(demo: Path, capsys: 
     second.write_bytes(b"GIF89a")
     capsys.readouterr()
     assert run(["audit", str(demo), "--quiet"]) == 1
-    assert f"{second.name}: truncated GIF" in capsys.readouterr().out
+    assert f"{second.name}: truncated file" in capsys.readouterr().out
 
 
 def test_crop_prints_counts_and_how_the_columns_were_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
