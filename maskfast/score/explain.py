@@ -75,15 +75,19 @@ def find_gradient_heat(network: Any, images: Any) -> Heat:
     """Return the Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of the mask margin for each picture: (N, H, W).
 
     `network` is nn.Sequential(body, head) with a body that gives (N, C, h, w), such as `learn.model`; `images` is its
-    normalised input (N, 3, H, W). Each map is scaled to 0..1 by itself, so it says where, not how much.
+    normalised input (N, 3, H, W). Each map is scaled to 0..1 by itself, so it says where, not how much. The network is
+    left in evaluation mode and without gradients.
     """
+    import torch
     from pytorch_grad_cam import GradCAM
 
     def margin(logits: Any) -> Any:
         return logits[..., 1] - logits[..., 0]
 
+    plain = images.detach().as_subclass(torch.Tensor)  # fastai's own kinds of tensor refuse what the package does
     with GradCAM(model=network.eval(), target_layers=[network[0]]) as cam:
-        heat: Heat = cam(input_tensor=images, targets=[margin] * len(images))
+        heat: Heat = cam(input_tensor=plain, targets=[margin] * len(plain))
+    network.zero_grad()
     return np.nan_to_num(heat).astype(np.float32)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fastai.torch_core import TensorImage
 from torch import nn
 
 from maskfast.core.errors import ConfigError
@@ -84,7 +85,8 @@ def make_blue_network() -> nn.Sequential:
 def test_gradient_heat_is_grad_cam_by_its_formula() -> None:
     network, picture = make_blue_network(), draw_squares((8, 40))
     images = torch.from_numpy(picture / np.float32(255)).permute(2, 0, 1)[None]
-    heat = find_gradient_heat(network, images)[0]
+    heat = find_gradient_heat(network, TensorImage(images))[0]
+    assert all(parameter.grad is None for parameter in network.parameters())
     features = network[0](images).detach()
     features.requires_grad_()
     logits = network[1](features)
