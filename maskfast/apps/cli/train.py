@@ -1,0 +1,161 @@
+"""The verb `train`: labelled pictures and flags go in, a bundle comes out."""
+
+import inspect
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from maskfast.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from maskfast.core.config import TrainConfig
+    from maskfast.learn.train import TrainedRun
+
+FLAGS = {
+    "positive": "The class or folder that is 'mask', where unclear.",
+    "drop": "A table of images to leave out.",
+    "valid": "Part of the pictures kept for validation.  [default: 0.2]",
+    "folds": "Train so many folds and average them; 0 trains once.  [default: 0]",
+    "arch": "A name that `maskfast models` lists, or any torchvision or timm name.  [default: resnet34]",
+    "weights": "imagenet, none, or a weights file.  [default: imagenet]",
+    "size": "Side of the pictures in pixels.  [default: the network's own]",
+    "method": "squish, pad or crop.  [default: squish]",
+    "head": "concat, or mil for whole scenes.  [default: concat]",
+    "hidden": "Width of the head's hidden layer.  [default: 512]",
+    "dropout": "In the head.  [default: 0.5]",
+    "sharpness": "Of the soft maximum over places, with --head mil.  [default: 4]",
+    "learn-sharpness": "Train the sharpness too.",
+    "frozen-epochs": "Epochs that train only a pretrained network's head.  [default: 1]",
+    "epochs": "Epochs that train the whole network.  [default: 4]",
+    "batch-size": "Pictures a step.  [default: 32]",
+    "lr": "Highest learning rate, or auto to search it.  [default: auto]",
+    "lr-mult": "The first layers learn so many times slower.  [default: 100]",
+    "optimizer": "auto, adam or sgd.  [default: auto]",
+    "weight-decay": "[default: 0.01]",
+    "augment": "default, strong, classic, scenes or none.  [default: default]",
+    "mixup": "Alpha of mixup; 0 is off.  [default: 0]",
+    "label-smoothing": "[default: 0]",
+    "balance": "none, weights or sampling, against unequal classes.  [default: none]",
+    "ema": "Decay of averaged weights a step; 0 is off.  [default: 0]",
+    "early-stop": "Stop after so many epochs without progress; 0 never.  [default: 0]",
+    "progressive": "Smaller sizes for the first epochs, such as 128 or 128,176.",
+    "views": "plain, or plain,flip: averaged at every prediction.  [default: plain]",
+    "recall": "Choose the threshold that finds this part of the masks.",
+    "cost-miss": "Cost of a missed mask, for choosing the threshold.",
+    "cost-false-alarm": "Cost of a false alarm, likewise.",
+    "precision": "auto, fp32, bf16 or fp16.  [default: auto]",
+    "device": "auto, cpu, cuda or mps.  [default: auto]",
+    "workers": "Processes that load pictures.  [default: chosen]",
+    "cache": "Decode pictures once, into a cache.  [default: cache]",
+    "deterministic": "Only algorithms that repeat bit for bit on a GPU.",
+    "checkpoint-minutes": "Save a resumable state so often within an epoch.  [default: 5]",
+    "track": "tensorboard or wandb.  [default: none]",
+    "seed": "[default: 0]",
+    "out": "The bundle's folder.  [default: export/model]",
+}
+"""A flag for each option of core.config.TrainConfig, with its help."""
+SWITCHES = {"learn-sharpness", "cache", "deterministic"}
+LISTS = {"progressive", "views"}
+IMPORT_NOISE = ("`torch.jit.script` is deprecated", "The 'mode.chained_assignment' option is deprecated")
+"""Warnings that fastai's own imports cause with newer torch and pandas; nobody here can act on them."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add `train`, with a flag for each option."""
+    own = inspect.signature(train).parameters
+    flags = [_make_flag(name, text) for name, text in FLAGS.items()]
+    fixed = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    train.__signature__ = inspect.Signature([*fixed, *flags])  # type: ignore[attr-defined]
+    app.command("train")(train)
+
+
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DATA...", help="Folders, tables or zips of labelled pictures.", show_default=False),
+    ] = None,
+    *,
+    config: Annotated[
+        str | None, typer.Option(help="A TOML or JSON file, or a shipped name; flags are stronger.")
+    ] = None,
+    again: Annotated[Path | None, typer.Option("--from", help="Train what this bundle.json says again.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run into --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no news, only the result.")] = False,
+    **flags: Any,
+) -> None:
+    """Train a network on labelled pictures and write a bundle: audit, split, lr_find, fit, calibrate, report, export.
+
+    Example: maskfast train data/spot-the-mask --arch mobilenet_v2 --epochs 4 --out export/model
+
+    Example: maskfast train photos/ --weights none --config challenge
+
+    Example: maskfast train --resume --out export/model
+    """
+    _print_news(quiet=quiet)
+    told = _gather_options(data, flags, [each for each in (config, again) if each is not None])
+    with warnings.catch_warnings():
+        for message in IMPORT_NOISE:
+            warnings.filterwarnings("ignore", message=message)
+        from maskfast.learn.train import resume_training, run_training
+
+        run = resume_training(told) if resume else run_training(told)
+    _print_result(run, told, as_json=as_json)
+    if len(run.unusable):
+        raise typer.Exit(1)
+
+
+def _make_flag(name: str, text: str) -> inspect.Parameter:
+    kind = bool | None if name in SWITCHES else str | None
+    spelled = f"--{name}/--no-{name}" if name in SWITCHES else f"--{name}"
+    option = typer.Option(spelled, help=text, show_default=False)
+    variable = name.replace("-", "_")
+    return inspect.Parameter(variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+def _gather_options(data: list[str] | None, flags: dict[str, Any], files: list[str | Path]) -> "TrainConfig":
+    from maskfast.apps.cli.console import say
+    from maskfast.core.config import make_config
+    from maskfast.core.config_files import read_config
+
+    if len(files) > 1:
+        raise ConfigError("--from: can't be told together with --config; say one of them")
+    options: dict[str, Any] = {}
+    for file in files:
+        options, notes = read_config(file)
+        for note in notes:
+            say(note)
+    for name, value in flags.items():
+        if value is not None:
+            split = value.split(",") if name.replace("_", "-") in LISTS else value
+            options[name] = split
+    return make_config(options | ({"data": data} if data else {}), origin=str(files[0]) if files else "")
+
+
+def _print_news(*, quiet: bool) -> None:
+    """Show what the library logs, as plain lines on standard error."""
+    from maskfast.apps.cli.console import say
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage(), quiet=quiet and record.levelno < logging.WARNING)
+
+    logger = logging.getLogger("maskfast")
+    logger.handlers = [Lines()]
+    logger.setLevel(logging.INFO)
+
+
+def _print_result(run: "TrainedRun", config: "TrainConfig", *, as_json: bool) -> None:
+    from maskfast.apps.cli.console import say
+
+    for row in run.unusable.itertuples():
+        say(f"not used: {row.image}: {row.status}: {row.reason}")
+    metrics = run.manifest.metrics
+    if as_json:
+        print(json.dumps({"out": str(config.out), "metrics": metrics, "unusable": len(run.unusable)}))
+    else:
+        print(f"{config.out}: log loss {metrics['log_loss']:.4f}, accuracy {metrics['accuracy']:.4f} on validation")

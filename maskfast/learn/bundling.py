@@ -1,0 +1,133 @@
+"""Trained folds flow in, the bundle's draft flows out: calibrated, measured, drawn and described."""
+
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from fastai.learner import Learner
+from numpy.typing import NDArray
+
+from maskfast.bundle.card import describe_data, write_card
+from maskfast.bundle.store import Draft
+from maskfast.core.config import TrainConfig
+from maskfast.learn.fit import FoldResult, Setting
+from maskfast.learn.progress import log
+from maskfast.learn.recipe import make_spec
+from maskfast.score.calibration import apply_temperature, choose_threshold, fit_temperature
+from maskfast.score.metrics import compute_metrics
+from maskfast.score.plots import plot_history, render_png
+
+CHECK_PICTURES = 64
+"""Validation pictures kept for the ONNX agreement check and the int8 calibration."""
+BOOTSTRAP = 500
+"""Resamples for the intervals of the metrics."""
+
+
+def draft_bundle(results: Sequence[FoldResult], items: pd.DataFrame, setting: Setting) -> Draft:
+    """Calibrate and measure on the validation answers of all folds, and gather all that the bundle holds."""
+    config, first = setting.config, results[0]
+    validation = pd.concat([result.validation for result in results], ignore_index=True)
+    logits = validation[["logit_no_mask", "logit_mask"]].to_numpy(dtype=float)
+    labels = validation["label"].astype(int).to_numpy()
+    temperature = fit_temperature(logits, labels)
+    validation["probability"] = apply_temperature(logits, temperature)
+    threshold = _choose_threshold(config, labels, validation["probability"].to_numpy())
+    metrics = _measure(validation, logits, labels, threshold)
+    log.info("log loss %.4f before the temperature %.3f, %.4f after; accuracy %.4f",
+             metrics["log_loss_uncalibrated"], temperature, metrics["log_loss"], metrics["accuracy"])  # fmt: skip
+    images, checked = _choose_check_images(first)
+    draft = Draft(
+        network=make_spec(config),
+        state_dicts=[result.learn.model.state_dict() for result in results],
+        size=setting.size,
+        mean=setting.backbone.mean,
+        std=setting.backbone.std,
+        method=config.method,
+        temperature=temperature,
+        threshold=threshold,
+        views=config.views,
+        config=config.model_dump(mode="json"),
+        metrics=metrics,
+        data=describe_data(items),
+        export_pkl=export_learner(first.learn),
+        validation=validation[["image", "label", "logit_no_mask", "logit_mask", "probability", "fold"]],
+        report=_draw_report(results, setting, validation),
+        check_images=images,
+        check_labels=checked,
+    )
+    return _with_card(draft)
+
+
+def export_learner(learn: Learner) -> bytes:
+    """The bytes of fastai's own export.pkl of a learner."""
+    folder = learn.path
+    with tempfile.TemporaryDirectory() as temporary:
+        learn.path = Path(temporary)
+        try:
+            learn.export("export.pkl")
+            return (Path(temporary) / "export.pkl").read_bytes()
+        finally:
+            learn.path = folder
+
+
+def _with_card(draft: Draft) -> Draft:
+    return replace(draft, card=write_card(draft, validation=draft.validation))
+
+
+def _choose_threshold(config: TrainConfig, labels: NDArray[Any], probs: NDArray[np.float64]) -> float:
+    if config.recall is not None:
+        return choose_threshold(labels, probs, recall=config.recall).threshold
+    if config.cost_miss or config.cost_false_alarm:
+        return choose_threshold(
+            labels, probs, cost_miss=config.cost_miss or 1.0, cost_false_alarm=config.cost_false_alarm or 1.0
+        ).threshold
+    return 0.5
+
+
+def _measure(
+    validation: pd.DataFrame, logits: NDArray[np.float64], labels: NDArray[Any], threshold: float
+) -> dict[str, float]:
+    groups = validation["group"].astype(int).to_numpy()
+    measured = compute_metrics(
+        labels, validation["probability"], threshold=threshold, bootstrap=BOOTSTRAP, groups=groups
+    )
+    before = compute_metrics(labels, apply_temperature(logits, 1.0))
+    figures = measured | {"log_loss_uncalibrated": before["log_loss"], "ece_uncalibrated": before["ece"]}
+    return {name: float(value) for name, value in figures.items() if value is not None}
+
+
+def _draw_report(results: Sequence[FoldResult], setting: Setting, validation: pd.DataFrame) -> dict[str, bytes]:
+    history = pd.DataFrame([row for result in results for row in result.progress.rows])
+    if len(results) == 1:
+        history = history.drop(columns="fold")
+    report = {
+        "losses.png": render_png(plot_history(history, panels=("loss",))),
+        "accuracy.png": render_png(plot_history(history, panels=("score",))),
+        "history.csv": _to_csv(history),
+    }
+    if setting.config.folds:
+        report["oof.csv"] = _to_csv(_list_out_of_fold(validation))
+    return report | {plot.name: plot.read_bytes() for plot in sorted(setting.folder.glob("lr_find*.png"))}
+
+
+def _list_out_of_fold(validation: pd.DataFrame) -> pd.DataFrame:
+    return validation[["image", "label", "logit_no_mask", "logit_mask", "probability", "fold"]]
+
+
+def _to_csv(frame: pd.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    frame.to_csv(stream, index=False)
+    return stream.getvalue()
+
+
+def _choose_check_images(result: FoldResult) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    labels = result.validation["label"].astype(int).to_numpy()
+    ranked = np.argsort(np.concatenate([np.arange((labels == kind).sum()) for kind in (0, 1)]), kind="stable")
+    by_class = np.concatenate([np.flatnonzero(labels == kind) for kind in (0, 1)])
+    chosen = by_class[ranked][:CHECK_PICTURES]
+    return result.images[chosen], labels[chosen]

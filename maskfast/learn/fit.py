@@ -1,0 +1,193 @@
+"""One fold of a run: split items and a configuration flow in, a trained Learner and its validation logits flow out."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from fastai.data.core import DataLoaders
+from fastai.imports import IN_NOTEBOOK
+from fastai.learner import Learner
+from numpy.typing import NDArray
+
+from maskfast.bundle.backbones import Backbone
+from maskfast.core.config import TrainConfig
+from maskfast.core.errors import ConfigError
+from maskfast.learn.augment import make_augment
+from maskfast.learn.blocks import make_dls
+from maskfast.learn.checkpoint import Checkpointer, read_progress, restore_state
+from maskfast.learn.learner import find_lr, make_learner
+from maskfast.learn.pixels import PixelCache
+from maskfast.learn.progress import History, Phase, Progress, log
+from maskfast.learn.recipe import (
+    choose_optimizer,
+    make_loss,
+    make_recipe_callbacks,
+    make_spec,
+    plan_phases,
+    weigh_rows,
+)
+from maskfast.learn.seeding import Seeding, mix_seed, seed_all
+from maskfast.learn.speed import Machine, count_workers, make_speed_callbacks
+from maskfast.learn.validate import predict_logits, read_arrays
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all folds of a run share."""
+
+    config: TrainConfig
+    backbone: Backbone
+    machine: Machine
+    size: int
+    folder: Path
+    interrupted: Callable[[], bool]
+
+    @property
+    def folds(self) -> int:
+        """How many networks are trained."""
+        return max(1, self.config.folds)
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A trained fold: its learner with the best weights, its history and its answers for the validation pictures."""
+
+    learn: Learner
+    progress: Progress
+    validation: pd.DataFrame
+    images: NDArray[np.uint8]
+
+
+def fit_fold(
+    items: pd.DataFrame, setting: Setting, *, fold: int = 0, state: dict[str, Any] | None = None
+) -> FoldResult:
+    """Train one fold on items whose column `split` says train or valid, from the start or from a saved state.
+
+    Raises ConfigError where the loss is no number before anything was learned.
+    """
+    config = setting.config
+    seed_all(mix_seed(config.seed, fold, "start"))
+    dls = _make_loaders(items, setting)
+    learn = _make_learner(dls, setting)
+    progress = read_progress(state) if state else Progress(fold=fold, lr=_choose_lr(learn, setting, fold))
+    plan = plan_phases(config, progress.lr)
+    while progress.phase < len(plan) and not progress.stopped:
+        fit_phase(learn, plan, progress, setting, state=state)
+        state = None
+        if not progress.stopped:
+            progress.phase, progress.epoch = progress.phase + 1, 0
+    _take_best(learn, progress)
+    return FoldResult(learn, progress, *_validate(learn, setting, progress))
+
+
+def fit_phase(
+    learn: Learner, plan: list[Phase], progress: Progress, setting: Setting, *, state: dict[str, Any] | None = None
+) -> None:
+    """Fit the phase that `progress` stands in."""
+    phase, config = plan[progress.phase], setting.config
+    learn.opt = None
+    learn.freeze() if phase.frozen else learn.unfreeze()
+    if state:
+        restore_state(learn, state)
+    history = History(progress, plan, folds=setting.folds, early_stop=config.early_stop)
+    checkpoint = setting.folder / "checkpoint.pt"
+    saver = Checkpointer(checkpoint, progress, minutes=config.checkpoint_minutes, interrupted=setting.interrupted)
+    callbacks = [history, saver, *_make_callbacks(setting, progress, plan)]
+    rate = slice(phase.lr / phase.lr_mult, phase.lr) if phase.lr_mult > 1 and not phase.frozen else slice(phase.lr)
+    if phase.lr_mult == 1:
+        rate = phase.lr  # type: ignore[assignment]
+    with _quiet(learn):
+        learn.fit_one_cycle(
+            phase.epochs, rate, pct_start=phase.pct_start, div=phase.div, wd=config.weight_decay, cbs=callbacks
+        )
+
+
+def _make_callbacks(setting: Setting, progress: Progress, plan: list[Phase]) -> list[Any]:
+    stream = (setting.config.seed, progress.fold, progress.phase)
+    recipe = make_recipe_callbacks(setting.config, progress, plan)
+    return [Seeding(*stream), *make_speed_callbacks(setting.machine), *recipe]
+
+
+def _make_loaders(items: pd.DataFrame, setting: Setting) -> DataLoaders:
+    config = setting.config
+    workers = count_workers(cached=config.cache) if config.workers is None else config.workers
+    dls = make_dls(
+        items,
+        size=setting.size,
+        method=config.method,
+        batch_size=config.batch_size,
+        batch_tfms=make_augment(config.augment),
+        mean=setting.backbone.mean,
+        std=setting.backbone.std,
+        cache=config.cache,
+        workers=workers,
+        device=setting.machine.device,
+    )
+    if config.balance == "sampling":
+        dls.train.weights = weigh_rows(dls.train.items["label"])
+    return dls
+
+
+def _make_learner(dls: DataLoaders, setting: Setting) -> Learner:
+    config = setting.config
+    learn = make_learner(
+        dls,
+        weights=config.weights,
+        spec=make_spec(config),
+        optimizer=choose_optimizer(config),
+        loss_func=make_loss(config, dls.train.items["label"], setting.machine.device),
+        path=setting.folder,
+        wd=config.weight_decay,
+    )
+    learn.arch = config.arch
+    return learn
+
+
+def _choose_lr(learn: Learner, setting: Setting, fold: int) -> float:
+    config = setting.config
+    if config.lr != "auto":
+        return float(config.lr)
+    plot = setting.folder / ("lr_find.png" if fold == 0 else f"lr_find-{fold}.png")
+    with learn.added_cbs([Seeding(config.seed, fold, "find"), *make_speed_callbacks(setting.machine)]):
+        lr = find_lr(learn, plot=plot, optimizer=choose_optimizer(config))
+    log.info("learning rate %.2g", lr)
+    return lr
+
+
+def _take_best(learn: Learner, progress: Progress) -> None:
+    if progress.best_state is None:
+        raise ConfigError(
+            f"lr: {progress.stopped or 'no epoch ended'} before anything was learned, at learning rate "
+            f"{progress.lr:.2g}; say a lower --lr, or --precision fp32"
+        )
+    learn.model.load_state_dict(progress.best_state)
+    if progress.stopped:
+        log.warning("stopped early: %s; the best weights so far are kept", progress.stopped)
+
+
+def _validate(learn: Learner, setting: Setting, progress: Progress) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
+    items = learn.dls.valid.items.reset_index(drop=True)
+    pixels: PixelCache | None = learn.dls.valid.tfms[0][-1].pixels if setting.config.cache else None
+    paths = [str(path) for path in items["path"]]
+    places, images = read_arrays(paths, setting.size, setting.config.method, pixels)
+    learn.model.to(memory_format=torch.contiguous_format)
+    logits = predict_logits(
+        learn.model, images, mean=setting.backbone.mean, std=setting.backbone.std, views=setting.config.views
+    )
+    rows = items.iloc[places].reset_index(drop=True)
+    answers = pd.DataFrame({"logit_no_mask": logits[:, 0], "logit_mask": logits[:, 1], "fold": progress.fold})
+    return pd.concat([rows[["image", "label", "source", "group"]], answers], axis=1), images
+
+
+def _quiet(learn: Learner) -> ExitStack:
+    """No bar and no table of fastai's, except in a notebook, where they are what people expect."""
+    stack = ExitStack()
+    if not IN_NOTEBOOK:
+        stack.enter_context(learn.no_bar())
+        stack.enter_context(learn.no_logging())
+    return stack

@@ -1,0 +1,91 @@
+"""What a run is told is checked before anything takes long: a configuration flows in, a Setting and split items out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from maskfast.bundle.backbones import build_body, describe_backbone
+from maskfast.bundle.manifest import MANIFEST_FILE
+from maskfast.bundle.pretrained import load_weights
+from maskfast.core.config import TrainConfig
+from maskfast.core.errors import ConfigError, DataError
+from maskfast.data.splits import add_groups, fold_items, split_items
+from maskfast.data.tables import drop_items, read_items, select_usable
+from maskfast.learn.progress import log
+
+
+def check_model(config: TrainConfig) -> None:
+    """Raise ConfigError for an unknown network, or weights that are not there or do not fit it."""
+    describe_backbone(config.arch)
+    if config.weights != "none":
+        load_weights(build_body(config.arch), config.weights, config.arch)
+
+
+def check_out(out: Path) -> None:
+    """Raise ConfigError where the bundle could not be written to `out`: another thing is there, or no one may write."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST_FILE).is_file():
+        raise ConfigError(f"--out {out}: holds other files and no bundle; name another folder")
+    try:
+        name_run_folder(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: can't be written ({error.strerror}); name another folder") from error
+
+
+def name_run_folder(out: Path) -> Path:
+    """The folder beside the bundle in which a run keeps what it needs to go on, until it is done."""
+    return out.absolute().parent / f".{out.absolute().name}.training"
+
+
+def read_training_items(config: TrainConfig) -> pd.DataFrame:
+    """Read, group and split or fold the items of a configuration, with a line of news about them.
+
+    Raises DataError where there is only one class, or a class is in too few groups.
+    """
+    items = read_items(*config.data, positive=config.positive)
+    if config.drop is not None:
+        items = drop_items(items, config.drop)
+    _check_classes(items, config.data)
+    items = add_groups(items)
+    usable = select_usable(items)
+    _check_classes(items, config.data)
+    log.info("%s", describe_items(items, usable))
+    if config.folds:
+        return fold_items(items, config.folds, seed=config.seed)
+    return split_items(items, valid=config.valid, seed=config.seed)
+
+
+def describe_items(items: pd.DataFrame, usable: pd.DataFrame) -> str:
+    """One line: how many pictures of each class, and what can't be used."""
+    masks = int(usable["label"].sum())
+    line = f"{len(usable)} pictures: {masks} mask, {len(usable) - masks} no mask"
+    unusable = list_unusable(items)
+    counted = unusable["status"].value_counts()
+    left = ", ".join(f"{count} {status}" for status, count in counted.items())
+    return f"{line}; not used: {left}" if left else line
+
+
+def list_unusable(items: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a label that can't be learned from: image, status, reason."""
+    labelled = items[(items["status"] != "ok") & ~items["split"].eq("test").fillna(False)]
+    return labelled[["image", "status", "reason"]].reset_index(drop=True)
+
+
+def choose_split(items: pd.DataFrame, fold: int | None) -> pd.DataFrame:
+    """The items with the split of one fold: its pictures are for validation, all others for training."""
+    if fold is None:
+        return items
+    chosen = items.copy()
+    folded = chosen["fold"].notna()
+    chosen.loc[folded, "split"] = ["valid" if each == fold else "train" for each in chosen.loc[folded, "fold"]]
+    return chosen
+
+
+def _check_classes(items: pd.DataFrame, data: Sequence[str]) -> None:
+    usable = select_usable(items)
+    masks = int(usable["label"].sum())
+    if masks == 0 or masks == len(usable):
+        only = "no mask" if masks == 0 else "mask"
+        raise DataError(f"{', '.join(data)}: all {len(usable)} usable pictures are {only!r}; both classes are needed")

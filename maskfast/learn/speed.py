@@ -1,0 +1,117 @@
+"""What this machine is good at: a device and a wish flow in, callbacks that train faster flow out."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.fp16 import MixedPrecision
+from torch import Tensor
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What training uses here, and why."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16", "fp16"]
+    why: str
+    threads: int
+
+
+def choose_machine(precision: Precision = "auto", *, device: str = "auto") -> Machine:
+    """Choose the device and the precision: bf16 where it is done in hardware, else fp16 (GPU) or fp32 (CPU)."""
+    chosen = torch.device(_find_device() if device == "auto" else device)
+    threads = torch.get_num_threads()
+    if precision != "auto":
+        return Machine(chosen, precision, "as told", threads)
+    if chosen.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Machine(chosen, "bf16", f"{torch.cuda.get_device_name(chosen)} multiplies bf16 in hardware", threads)
+        return Machine(chosen, "fp16", f"{torch.cuda.get_device_name(chosen)} has no bf16", threads)
+    if chosen.type == "cpu" and has_cpu_bf16():
+        return Machine(chosen, "bf16", "the processor multiplies bf16 in hardware", threads)
+    return Machine(chosen, "fp32", f"no faster precision is known for this {chosen.type}", threads)
+
+
+def has_cpu_bf16() -> bool:
+    """Say whether the processor multiplies bf16 in hardware (AVX-512 BF16 or AMX); emulated it would be slower."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def make_speed_callbacks(machine: Machine) -> list[Callback]:
+    """The callbacks of one fit: autocast in the machine's precision, and channels last."""
+    if machine.precision == "fp16":
+        return [ChannelsLast(), MixedPrecision()]
+    return [ChannelsLast(), *([Autocast(torch.bfloat16)] if machine.precision == "bf16" else [])]
+
+
+class ChannelsLast(Callback):  # type: ignore[misc]
+    """Train with the channels innermost in memory, which convolutions want on processors and on tensor cores."""
+
+    order = 11  # after fastai's CastToTensor
+
+    def before_fit(self) -> None:
+        """Lay the weights out."""
+        self.learn.model.to(memory_format=torch.channels_last)
+
+    def before_batch(self) -> None:
+        """Lay the pictures out."""
+        self.learn.xb = tuple(_lay_out(x) for x in self.learn.xb)
+
+
+class Autocast(Callback):  # type: ignore[misc]
+    """Run the network in bf16 on the device in use; the loss, the weights and the optimiser stay in float32.
+
+    fastai's own MixedPrecision opens a CUDA autocast whatever the device is.
+    """
+
+    order = 12
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._context: Any = None
+        self._hooks: list[Any] = []
+
+    def before_fit(self) -> None:
+        """Wrap the network's forward, and that alone, so that no error can leave the context open."""
+        model = self.learn.model
+        self._hooks = [
+            model.register_forward_pre_hook(self._enter),
+            model.register_forward_hook(self._leave, always_call=True),
+        ]
+
+    def after_fit(self) -> None:
+        """Unwrap it."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _enter(self, _model: Any, _inputs: Any) -> None:
+        self._context = torch.autocast(self.learn.dls.device.type, dtype=self.dtype)
+        self._context.__enter__()
+
+    def _leave(self, _model: Any, _inputs: Any, output: Any) -> Any:
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
+            self._context = None
+        return output.float() if isinstance(output, Tensor) else output
+
+
+def count_workers(*, cached: bool) -> int:
+    """How many processes load pictures: none from the cache, where they cost more than they save; else all but one."""
+    return 0 if cached else max(0, (os.cpu_count() or 1) - 1)
+
+
+def _lay_out(x: Any) -> Any:
+    return x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.ndim == 4 else x
+
+
+def _find_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
