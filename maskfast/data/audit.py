@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from maskfast.data.duplicates import Pairs, find_pairs
+from maskfast.data.duplicates import Matches, match_pictures
 from maskfast.data.fingerprints import measure_pictures
-from maskfast.data.frames import SPLITS
 from maskfast.data.splits import add_groups
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ class Audit:
     items: "pd.DataFrame"
     """The items, unreadable ones refused and groups filled, with the columns of Fingerprint beside."""
     findings: "pd.DataFrame"
-    """A row a finding: finding (a key of FINDINGS), image, path, label, source, row, other (the path or row it is
-    about, ""), detail."""
+    """A row a finding: finding (a key of FINDINGS), image, path, label, source, row, other (the path of the picture
+    that it repeats or contradicts, ""), detail."""
     summary: dict[str, Any]
     """Counts and quartiles, ready for JSON."""
 
@@ -77,9 +76,14 @@ def audit_items(items: "pd.DataFrame", *, on_progress: Callable[[int], object] |
 
     ok = items.index[items["status"] == "ok"]
     prints = measure_pictures(items.loc[ok, "path"].tolist(), on_progress=on_progress).set_index(ok)
-    pairs = find_pairs(prints)
-    measured = add_groups(items, prints=prints, pairs=pairs).join(prints.drop(columns=["path", "reason"]))
-    rows = [*_find_bad_rows(measured), *_find_pair_findings(measured, ok, pairs), *_find_odd_pictures(measured)]
+    matches = match_pictures(prints)
+    measured = add_groups(items, prints=prints, matches=matches).join(prints.drop(columns=["path", "reason"]))
+    rows = [
+        *_find_bad_rows(measured),
+        *_find_copies(measured.loc[ok], matches),
+        *_find_mixed_groups(measured),
+        *_find_odd_pictures(measured),
+    ]
     findings = pd.DataFrame(rows, columns=["at", "finding", "other", "detail"])
     about = measured.loc[findings["at"], ["image", "path", "label", "source", "row"]].reset_index(drop=True)
     findings = pd.concat([findings[["finding"]], about, findings[["other", "detail"]]], axis=1)
@@ -124,23 +128,35 @@ def _find_bad_rows(items: "pd.DataFrame") -> Iterator[Row]:
             yield at, finding, "", str(row["reason"])
 
 
-def _find_pair_findings(items: "pd.DataFrame", ok: "pd.Index[Any]", pairs: Pairs) -> Iterator[Row]:
-    facts: list[Any] = list(items.loc[ok, ["path", "sha1", "label", "row", "split"]].itertuples())
-    for first, second, distance, mirrored in zip(
-        pairs.first, pairs.second, pairs.distance, pairs.mirrored, strict=True
-    ):
-        yield from _judge_pair(
-            facts[first], facts[second], "mirrored" if mirrored else f"{distance} of 256 bits differ"
-        )
+def _find_copies(items: "pd.DataFrame", matches: Matches) -> Iterator[Row]:
+    """Yield each file that repeats an earlier one, once, with the first of the same bytes or else the nearest."""
+    paths, sha1 = items["path"].tolist(), items["sha1"].tolist()
+    firsts: dict[str, int] = {}
+    for place, at in enumerate(items.index):
+        first = firsts.setdefault(sha1[place], place)
+        near = int(matches.nearest[place])
+        if sha1[place] and first != place:
+            yield at, "exact duplicate", paths[first], "the same bytes"
+        elif near >= 0:
+            bits = f"{matches.distance[place]} of 256 bits differ"
+            yield at, "near-duplicate", paths[near], f"mirrored, {bits}" if matches.mirrored[place] else bits
 
 
-def _judge_pair(one: Any, two: Any, detail: str) -> Iterator[Row]:
-    yield two.Index, "exact duplicate" if one.sha1 == two.sha1 else "near-duplicate", one.path, detail
-    if {one.label, two.label} == {0, 1}:
-        yield two.Index, "conflict", one.path, f"{one.row} says {'mask' if one.label else 'no mask'}"
-    splits = [SPLITS.get(str(row.split), "train") for row in (two, one)]
-    if splits[0] != splits[1]:
-        yield two.Index, "leak", one.path, f"{splits[0]} and {splits[1]}"
+def _find_mixed_groups(items: "pd.DataFrame") -> Iterator[Row]:
+    """Yield the rows of one photo that stands under both labels, or in several splits."""
+    grouped = items[items["group"].notna()]
+    for _, rows in grouped[grouped["group"].duplicated(keep=False)].groupby("group"):
+        labels = dict(zip(rows["path"], rows["label"], strict=True))
+        splits = dict(zip(rows["path"], rows["split"].fillna("train"), strict=True))
+        for at, path in zip(rows.index, rows["path"], strict=True):
+            if other := next((one for one in labels if {labels[one], labels[path]} == {0, 1}), ""):
+                yield at, "conflict", other, f"here {_say_label(labels[path])}, there {_say_label(labels[other])}"
+            if splits[path] != "train" and (other := next((one for one in splits if splits[one] != splits[path]), "")):
+                yield at, "leak", other, f"here {splits[path]}, there {splits[other]}"
+
+
+def _say_label(label: int) -> str:
+    return "mask" if label else "no mask"
 
 
 def _find_leaking(items: "pd.DataFrame") -> "pd.DataFrame":

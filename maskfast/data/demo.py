@@ -64,7 +64,7 @@ class Face(NamedTuple):
         )
 
 
-def draw_demo(folder: str | os.PathLike[str], *, count: int = 480, seed: int = 0) -> Path:
+def draw_demo(folder: str | os.PathLike[str], *, count: int = 640, seed: int = 0) -> Path:
     """Draw `count` pictures into a new `folder` and return it; an earlier demo of that name is replaced.
 
     The folder holds images/, train_labels.csv, sample_submission.csv (a quarter of the pictures) and truth.csv, which
@@ -258,8 +258,8 @@ def _light(img: "Image.Image", chance: random.Random) -> "Image.Image":
     from PIL import Image, ImageEnhance, ImageFilter
 
     ramp = Image.linear_gradient("L").rotate(chance.choice([0, 90, 180, 270])).resize(img.size)
-    dimmed = ImageEnhance.Brightness(img).enhance(chance.uniform(0.45, 0.9))
+    dimmed = ImageEnhance.Brightness(img).enhance(chance.uniform(0.6, 0.95))
     img = Image.composite(img, dimmed, ramp)
-    img = ImageEnhance.Contrast(img).enhance(chance.uniform(0.7, 1.25))
+    img = ImageEnhance.Contrast(img).enhance(chance.uniform(0.8, 1.25))
     img = ImageEnhance.Color(img).enhance(chance.choice([0.0, 0.6, 0.8, 1.0, 1.2]))
     return img.filter(ImageFilter.GaussianBlur(chance.choice([0, 0, 1, 2])))

@@ -1,4 +1,4 @@
-"""Which pictures are the same photo: hashes go in, pairs with their distance and group numbers come out."""
+"""Which pictures are the same photo: hashes go in, group numbers and each picture's nearest earlier one come out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,37 +14,43 @@ MAX_DISTANCE = 48
 looked at, was one photo rescaled, recoloured or recropped by a little; the first two different ones (rendered heads on
 black) stand at 50, and chance pairs multiply from 72 on."""
 
-_TILE = 2048
+_TILE = 1024
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of rows whose pictures are the same photo; all arrays have one entry a pair."""
+class Matches:
+    """What `match_pictures` found; all arrays have one entry a row."""
 
-    first: "npt.NDArray[np.int64]"
-    second: "npt.NDArray[np.int64]"
+    group: "npt.NDArray[np.int64]"
+    """Rows joined by a chain of near-duplicates share a number."""
+    nearest: "npt.NDArray[np.int64]"
+    """The earlier row that is nearest among those of the same photo; -1 where there is none."""
     distance: "npt.NDArray[np.int64]"
+    """Bits in which the hashes of the two differ."""
     mirrored: "npt.NDArray[np.bool_]"
+    """Whether the one is the other's mirror image."""
 
 
-def find_pairs(prints: "pd.DataFrame", *, max_distance: int = MAX_DISTANCE) -> Pairs:
-    """Return the pairs of rows of a frame of fingerprints, first < second, nearest first.
+def match_pictures(prints: "pd.DataFrame", *, max_distance: int = MAX_DISTANCE) -> Matches:
+    """Match the rows of a frame of fingerprints.
 
-    A picture and its mirror image count as one photo. Refused pictures pair with nothing. Memory is that of one tile of
-    2048 x 2048 distances, whatever the number of pictures; time grows with its square (20,000: some ten seconds).
+    A picture and its mirror image count as one photo. Refused pictures match nothing. Memory is that of one tile of
+    1024 x 1024 distances, whatever the number of pictures and copies; time grows with the square of the number.
     """
     import numpy as np
 
     rows = np.flatnonzero(prints["hash"].to_numpy() != "")
     plain = _to_signs(prints["hash"].iloc[rows].tolist())
     mirrored = _to_signs(prints["mirrored"].iloc[rows].tolist())
-    parts = [np.zeros((0, 4), dtype=np.int64)]
-    for top in range(0, len(rows), _TILE):
-        for left in range(top, len(rows), _TILE):
-            parts.append(_compare(plain, mirrored, top, left, max_distance))
-    found = np.concatenate(parts)
-    found = found[np.lexsort((found[:, 1], found[:, 0], found[:, 2]))]
-    return Pairs(rows[found[:, 0]], rows[found[:, 1]], found[:, 2], found[:, 3].astype(bool))
+    best = np.full((len(prints), 3), [-1, max_distance + 1, 0], dtype=np.int64)
+    links = [np.zeros((2, 0), dtype=np.int64)]
+    for left in range(0, len(rows), _TILE):
+        for top in range(0, left + 1, _TILE):
+            found = _compare(plain, mirrored, top, left, max_distance)
+            found[:, :2] = rows[found[:, :2]]
+            _keep_nearest(best, found)
+            links.append(_thin_out(found[:, :2]))
+    return Matches(_connect(len(prints), np.concatenate(links, axis=1)), best[:, 0], best[:, 1], best[:, 2] == 1)
 
 
 def _to_signs(hashes: Sequence[str]) -> "npt.NDArray[np.float32]":
@@ -65,20 +71,40 @@ def _compare(
     bits = plain.shape[1]
     ours, others = plain[top : top + _TILE], slice(left, left + _TILE)
     same, turned = ours @ plain[others].T, ours @ mirrored[others].T
-    first, second = np.nonzero(np.maximum(same, turned) >= bits - 2 * max_distance)
+    near = np.maximum(same, turned) >= bits - 2 * max_distance
+    first, second = np.nonzero(np.triu(near, 1) if top == left else near)
     is_mirrored = turned[first, second] > same[first, second]
     products = np.where(is_mirrored, turned[first, second], same[first, second])
     distance = ((bits - products) / 2).astype(np.int64)
-    found = np.stack([first + top, second + left, distance, is_mirrored.astype(np.int64)], axis=1)
-    return found[found[:, 0] < found[:, 1]]
+    return np.stack([first + top, second + left, distance, is_mirrored.astype(np.int64)], axis=1)
 
 
-def number_groups(count: int, pairs: Pairs) -> "npt.NDArray[np.int64]":
-    """Return a group number for each of `count` rows: rows joined by a chain of pairs share one."""
+def _keep_nearest(best: "npt.NDArray[np.int64]", found: "npt.NDArray[np.int64]") -> None:
+    """Enter into `best` (nearest, distance, mirrored) what is nearer than what is there; the earliest of equals."""
+    import numpy as np
+
+    ordered = found[np.lexsort((found[:, 0], found[:, 2], found[:, 1]))]
+    _, starts = np.unique(ordered[:, 1], return_index=True)
+    nearest = ordered[starts]
+    nearer = nearest[nearest[:, 2] < best[nearest[:, 1], 1]]
+    best[nearer[:, 1]] = nearer[:, [0, 2, 3]]
+
+
+def _thin_out(pairs: "npt.NDArray[np.int64]") -> "npt.NDArray[np.int64]":
+    """Return as few pairs that connect the same rows, one column each: copies of copies would fill the memory."""
+    import numpy as np
+
+    rows, places = np.unique(pairs, return_inverse=True)
+    groups = _connect(len(rows), places.reshape(pairs.shape).T)
+    _, heads = np.unique(groups, return_index=True)
+    return np.stack([rows[heads[groups]], rows])
+
+
+def _connect(count: int, links: "npt.NDArray[np.int64]") -> "npt.NDArray[np.int64]":
     import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    links = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second)), shape=(count, count))
-    groups: npt.NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    graph = coo_array((np.ones(links.shape[1]), (links[0], links[1])), shape=(count, count))
+    groups: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
     return groups

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from maskfast.core.errors import DataError
-from maskfast.data.duplicates import Pairs, find_pairs, number_groups
+from maskfast.data.duplicates import Matches, match_pictures
 from maskfast.data.fingerprints import measure_pictures
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ def add_groups(
     items: "pd.DataFrame",
     *,
     prints: "pd.DataFrame | None" = None,
-    pairs: Pairs | None = None,
+    matches: Matches | None = None,
     on_progress: Callable[[int], object] | None = None,
 ) -> "pd.DataFrame":
     """Return the items with every picture read: near-duplicates share a `group`, unreadable ones are "refused".
 
-    `prints` and `pairs`: of the rows that are ok, where they were made already. `on_progress` is called with the number
-    of pictures read so far; what was read is remembered between calls.
+    `prints` and `matches`: of the rows that are ok, where they were made already. `on_progress` is called with the
+    number of pictures read so far; what was read is remembered between calls.
     """
     import pandas as pd
 
@@ -32,7 +32,7 @@ def add_groups(
     if prints is None:
         prints = measure_pictures(items.loc[ok, "path"].tolist(), on_progress=on_progress)
     items["group"] = pd.Series(pd.NA, index=items.index, dtype="Int64")
-    items.loc[ok, "group"] = number_groups(len(prints), pairs or find_pairs(prints))
+    items.loc[ok, "group"] = (matches or match_pictures(prints)).group
     bad = (prints["reason"] != "").to_numpy()
     items.loc[ok[bad], "status"] = "refused"
     items.loc[ok[bad], "reason"] = prints["reason"].to_numpy()[bad]

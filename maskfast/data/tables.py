@@ -48,16 +48,24 @@ def select_usable(items: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def drop_items(items: "pd.DataFrame", file: str | os.PathLike[str]) -> "pd.DataFrame":
-    """Mark the rows whose image is listed in `file`, a table with an image column, as "dropped".
+    """Mark the rows whose image (and source, where the table has one) is listed in `file` as "dropped".
 
     Raises DataError where none of the listed names is among the items.
     """
+    import pandas as pd
+
     listed = read_table(Path(file))
     column = find_column(listed, IMAGE_COLUMNS) or str(listed.columns[0])
-    names = {clean_name(str(name)) for name in listed[column]}
-    hit = items["image"].map(clean_name).isin(names) & (items["status"] == "ok")
+    sourced = "source" in listed.columns and set(listed["source"]) <= set(items["source"])
+    keys = set(_make_keys(listed[[column, "source"] if sourced else [column]]))
+    own = _make_keys(items[["image", "source"] if sourced else ["image"]])
+    hit = pd.Series([key in keys for key in own], index=items.index) & (items["status"] == "ok")
     if not hit.any():
-        raise DataError(f"{file}: none of its {len(names)} images is among the data; was it made from other data?")
+        raise DataError(f"{file}: none of its {len(listed)} images is among the data; was it made from other data?")
     items = items.copy()
     items.loc[hit, ["status", "reason"]] = ["dropped", f"listed in {file}"]
     return items
+
+
+def _make_keys(df: "pd.DataFrame") -> list[tuple[str, ...]]:
+    return [(clean_name(str(row[0])), *map(str, row[1:])) for row in df.itertuples(index=False)]

@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image, ImageEnhance
 
 from maskfast.core.image import open_image
 from maskfast.data import fingerprints
-from maskfast.data.duplicates import find_pairs, number_groups
+from maskfast.data.duplicates import match_pictures
 from maskfast.data.fingerprints import measure_pictures
 from maskfast.data.splits import add_groups
 from maskfast.data.tables import read_items
@@ -36,47 +37,57 @@ def variants(tmp_path: Path) -> list[str]:
 
 
 def test_one_photo_in_many_forms_is_one_group(variants: list[str]) -> None:
-    prints = measure_pictures(variants)
-    pairs = find_pairs(prints)
-    groups = number_groups(len(prints), pairs)
-    assert len(set(groups[:5])) == 1
-    assert len(set(groups)) == 4
-    assert {(0, 4), (1, 4)} <= set(zip(pairs.first[pairs.mirrored], pairs.second[pairs.mirrored], strict=True))
-    assert (np.diff(pairs.distance) >= 0).all()
+    matches = match_pictures(measure_pictures(variants))
+    assert len(set(matches.group[:5])) == 1
+    assert len(set(matches.group)) == 4
+    assert matches.nearest.tolist()[0] == -1
+    assert (matches.nearest[1:5] >= 0).all()
+    assert matches.nearest.tolist()[5:] == [-1, -1, -1]
+    assert matches.mirrored.tolist() == [False] * 4 + [True] + [False] * 3
 
 
 def test_distances_are_those_of_imagehash(variants: list[str]) -> None:
-    prints = measure_pictures(variants[:7])
-    hashes = [
-        imagehash.phash(open_image(path).convert("L").resize((64, 64), Image.Resampling.LANCZOS), 16)
-        for path in variants[:7]
-    ]
-    pairs = find_pairs(prints, max_distance=256)
-    assert len(pairs.first) == 21
-    for first, second, distance, mirrored in zip(
-        pairs.first, pairs.second, pairs.distance, pairs.mirrored, strict=True
-    ):
-        if not mirrored:
-            assert distance == hashes[first] - hashes[second]
+    greys = [open_image(path).convert("L").resize((64, 64), Image.Resampling.LANCZOS) for path in variants[:7]]
+    plain = [imagehash.phash(grey, 16) for grey in greys]
+    turned = [imagehash.phash(grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 16) for grey in greys]
+    matches = match_pictures(measure_pictures(variants[:7]), max_distance=256)
+    assert len(set(matches.group)) == 1
+    for row in range(1, 7):
+        expected = min(min(plain[row] - plain[other], plain[other] - turned[row]) for other in range(row))
+        assert matches.distance[row] == expected
 
 
-def test_tiles_do_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_and_copies_do_not_change_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(0)
-    base = chance.bytes(32).hex()
-    hashes = [base if chance.random() < 0.3 else chance.bytes(32).hex() for _ in range(50)]
-    prints = pd.DataFrame({"hash": hashes, "mirrored": [chance.bytes(32).hex() for _ in range(50)]})
-    whole = find_pairs(prints)
-    monkeypatch.setattr("maskfast.data.duplicates._TILE", 7)
-    tiled = find_pairs(prints)
-    same = [i for i, value in enumerate(hashes) if value == base]
-    assert len(whole.first) == len(same) * (len(same) - 1) // 2
-    for name in ("first", "second", "distance"):
-        assert np.array_equal(getattr(whole, name), getattr(tiled, name))
+    base = [chance.bytes(32).hex() for _ in range(3)]
+    hashes = [base[int(chance.integers(3))] if chance.random() < 0.6 else chance.bytes(32).hex() for _ in range(60)]
+    hashes[7] = ""
+    prints = pd.DataFrame({"hash": hashes, "mirrored": [chance.bytes(32).hex() for _ in range(60)]})
+    whole = match_pictures(prints)
+    for side in (1, 7, 59):
+        monkeypatch.setattr("maskfast.data.duplicates._TILE", side)
+        tiled = match_pictures(prints)
+        assert np.array_equal(whole.nearest, tiled.nearest)
+        assert len(set(zip(whole.group, tiled.group, strict=True))) == len(set(whole.group))
+    for value in base:
+        rows = [row for row, other in enumerate(hashes) if other == value]
+        assert whole.nearest[rows].tolist() == [-1] + [rows[0]] * (len(rows) - 1)
+    assert whole.nearest[7] == -1
+
+
+def test_thousands_of_copies_take_no_more_memory() -> None:
+    prints = pd.DataFrame({"hash": ["ab" * 32] * 6000, "mirrored": ["cd" * 32] * 6000})
+    tracemalloc.start()
+    matches = match_pictures(prints)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(matches.group) == {0}
+    assert peak < 250 * 2**20  # the 18 million pairs alone would be 576 MB
 
 
 def test_no_picture_and_one_picture(variants: list[str]) -> None:
-    assert len(find_pairs(measure_pictures([])).first) == 0
-    assert number_groups(1, find_pairs(measure_pictures(variants[:1]))).tolist() == [0]
+    assert match_pictures(measure_pictures([])).group.tolist() == []
+    assert match_pictures(measure_pictures(variants[:1])).group.tolist() == [0]
 
 
 def test_measures(tmp_path: Path) -> None:

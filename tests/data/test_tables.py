@@ -161,6 +161,13 @@ def test_dropped_rows(write_challenge: Callable[..., Path], tmp_path: Path) -> N
         drop_items(items, tmp_path / "drop.csv")
 
 
+def test_dropped_rows_of_one_of_several_sources(write_pictures: Callable[..., Path], tmp_path: Path) -> None:
+    first = write_pictures("mask/a.jpg", "no_mask/b.jpg", folder="one")
+    items = read_items(first, write_pictures("mask/a.jpg", folder="two"))
+    (tmp_path / "drop.csv").write_text(f"image,source,doubt\nmask/a.jpg,{first},0.9\n")
+    assert drop_items(items, tmp_path / "drop.csv")["status"].tolist() == ["dropped", "ok", "ok"]
+
+
 @pytest.mark.shared
 def test_spot_the_mask_as_it_is(shared: Path) -> None:
     items = read_items(shared / "data" / "spot-the-mask")
