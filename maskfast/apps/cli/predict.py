@@ -167,6 +167,7 @@ def _write_folder(
 ) -> tuple[int, int, str]:
     """Write a row a picture into the folder or URL `out`, on a Ray cluster."""
     import json
+    from contextlib import redirect_stdout
     from dataclasses import asdict
 
     from maskfast.apps.cli.console import say, track_partitions
@@ -174,7 +175,8 @@ def _write_folder(
 
     out = out or "predictions"
     track = track_partitions(quiet=quiet)
-    counts = score_cluster(inputs, out, model=model, options=ClusterOptions(**options), track=track)
+    with redirect_stdout(sys.stderr):  # where Ray would tell of lost nodes
+        counts = score_cluster(inputs, out, model=model, options=ClusterOptions(**options), track=track)
     if as_json:
         print(json.dumps({"out": out, **asdict(counts)}))
     resumed = f", {counts.resumed} of them from an earlier run" if counts.resumed else ""

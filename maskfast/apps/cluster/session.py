@@ -17,9 +17,11 @@ TCP_SECONDS = 4.0
 PROBE_SECONDS = 20.0
 """Ray itself waits minutes for a cluster that is not there; both limits together stay below 30 seconds."""
 _PROBE = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); ray.shutdown()"
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""The first makes Ray take 127.0.0.1 for this machine's address and listen there alone (ray._private.services:
-get_node_ip_address), on Linux too; it is read when ray is imported. The second keeps it from calling home."""
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Set to 0, Ray takes 127.0.0.1 for this machine's address and listens there alone (ray._private.services:
+get_node_ip_address), on Linux too; it is read when ray is imported."""
+_SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
+"""No calls home, and no lines about lost results: a lost block is done again, which is logged."""
 
 
 @contextmanager
@@ -31,8 +33,8 @@ def open_ray(address: str | None = None) -> Iterator[ModuleType]:
     Raises MissingExtraError without ray, ConfigError within 30 seconds for an address where no cluster answers.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    if not address:
-        os.environ.update({name: value for name, value in _LOOPBACK.items() if name not in os.environ})
+    for name, value in (_SILENCE | ({} if address else {_LOOPBACK: "0"})).items():
+        os.environ.setdefault(name, value)
     ray = import_extra("ray", "ray")
     if ray.is_initialized():
         yield ray
@@ -57,12 +59,9 @@ def _connect(ray: Any, address: str | None) -> None:
 def _check_loopback(ray: Any) -> None:
     """Ray imported before the variable was set, or a Ray that reads another one, listens wherever it likes."""
     host = ray.nodes()[0]["NodeManagerAddress"]
-    (name, value), *_ = _LOOPBACK.items()
-    if host != "127.0.0.1" and os.environ[name] == value:
+    if host != "127.0.0.1" and os.environ[_LOOPBACK] == "0":
         ray.shutdown()
-        raise ConfigError(
-            f"Ray would listen on {host}: import it after maskfast, with {name}={value}, or ray.init first"
-        )
+        raise ConfigError(f"Ray would listen on {host}: import it after {_LOOPBACK}=0 is set, or call ray.init first")
 
 
 def check_address(address: str) -> None:
