@@ -57,6 +57,7 @@ def serve(
         token=SecretStr(token) if token else None,
         max_body=max_body * MEBIBYTE,
         max_files=max_files,
+        max_waiting=max(32, max_files),
         rate=rate,
     )
     predictor = load(model, backend=cast(Any, backend))

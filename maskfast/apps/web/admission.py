@@ -31,10 +31,16 @@ class Ticket:
 
 
 class WaitingRoom:
-    """At most `seats` pictures at work (a larger request works alone) and `places` waiting, for `patience` seconds."""
+    """At most `seats` pictures at work (a larger request works alone) and `places` waiting, for `patience` seconds.
 
-    def __init__(self, *, seats: int, places: int, patience: float) -> None:
+    Where a picture comes to a full room the oldest is refused; a request of several pictures is refused itself, so that
+    it cannot push out many others. Under overload only `crowded_seats` are given out: fewer pictures at work are each
+    done sooner.
+    """
+
+    def __init__(self, *, seats: int, places: int, patience: float, crowded_seats: int | None = None) -> None:
         self.seats = seats
+        self.crowded_seats = crowded_seats or seats
         self.places = places
         self.patience = patience
         self.working = 0
@@ -64,7 +70,7 @@ class WaitingRoom:
         ticket = Ticket(weight, asyncio.get_running_loop().create_future())
         self._queue.append(ticket)
         while self.waiting > self.places:
-            self._refuse(self._queue[0])
+            self._refuse(self._queue[0] if weight == 1 else ticket)
         timer = asyncio.get_running_loop().call_later(self.patience, self._refuse, ticket)
         try:
             await ticket.future
@@ -102,7 +108,8 @@ class WaitingRoom:
         return time.monotonic() - self._last_refusal < OVERLOAD_SECONDS
 
     def _fits(self, weight: int) -> bool:
-        return self.working == 0 or self.working + weight <= self.seats
+        seats = self.crowded_seats if self._overloaded() else self.seats
+        return self.working == 0 or self.working + weight <= seats
 
     def _admit(self) -> None:
         while self._queue:

@@ -6,24 +6,31 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+import maskfast
 from maskfast.apps.web.decoder import ARRAY, LENGTH_BYTES
 from maskfast.core.errors import ImageError
 
 logger = logging.getLogger(__name__)
+PACKAGE_HOME = str(Path(maskfast.__file__).parents[1])
 STREAM_LIMIT = 1 << 20
 """Bytes an answer's pipe buffers: enough for a 512-pixel square."""
+START_SECONDS = 60.0
+"""For a decoder to start and answer an empty question."""
+PAUSE = 1.0
+"""Seconds before a decoder that did not start is tried again."""
 
 
 def decoder_command(size: int, method: str, max_pixels: int | None) -> list[str]:
-    """The command of one decoder process."""
-    return [sys.executable, "-m", "maskfast.apps.web.decoder", str(size), method, str(max_pixels or 0)]
+    """The command of one decoder process; -P keeps it from importing what lies in the current folder."""
+    return [sys.executable, "-P", "-m", "maskfast.apps.web.decoder", str(size), method, str(max_pixels or 0)]
 
 
 class DecoderPool:
-    """Decoder processes that take one picture at a time.
+    """Decoder processes that take one picture at a time, started and warm before they count.
 
     `command` starts one; `size` is the side of the arrays they answer with; `seconds` bounds one picture.
     `replaced` counts the processes that had to be replaced.
@@ -38,6 +45,7 @@ class DecoderPool:
         self._idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
         self._processes: set[asyncio.subprocess.Process] = set()
         self._tasks: set[asyncio.Task[np.ndarray]] = set()
+        self._replacements: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     async def start(self) -> None:
@@ -49,6 +57,7 @@ class DecoderPool:
         """Finish the pictures being decoded, then end the processes."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._stopping = True
+        await asyncio.gather(*self._replacements, return_exceptions=True)
         for process in list(self._processes):
             await self._end(process)
 
@@ -78,10 +87,10 @@ class DecoderPool:
             try:
                 kind, payload = await asyncio.wait_for(_ask(process, data), self.seconds)
             except TimeoutError as error:
-                await self._replace(process, f"took longer than {self.seconds:g} s")
+                self._replace(process, f"took longer than {self.seconds:g} s")
                 raise ImageError(name, f"took longer than {self.seconds:g} s to decode") from error
             except (OSError, asyncio.IncompleteReadError):
-                await self._replace(process, "died")
+                self._replace(process, "died")
                 continue
             self._idle.put_nowait(process)
             if kind == ARRAY:
@@ -91,19 +100,35 @@ class DecoderPool:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
-        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(filter(None, (PACKAGE_HOME, os.environ.get("PYTHONPATH"))))
+        env = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         process = await asyncio.create_subprocess_exec(
             *self.command, stdin=pipe, stdout=pipe, env=env, limit=STREAM_LIMIT
         )
         self._processes.add(process)
+        try:
+            await asyncio.wait_for(_ask(process, b""), START_SECONDS)
+        except BaseException:
+            await self._end(process)
+            raise
         return process
 
-    async def _replace(self, process: asyncio.subprocess.Process, why: str) -> None:
+    def _replace(self, process: asyncio.subprocess.Process, why: str) -> None:
         logger.warning("a decoder %s; it is replaced", why)
         self.replaced += 1
-        await self._end(process)
-        if not self._stopping:
-            self._idle.put_nowait(await self._spawn())
+        task = asyncio.create_task(self._start_another(process))
+        self._replacements.add(task)
+        task.add_done_callback(self._replacements.discard)
+
+    async def _start_another(self, gone: asyncio.subprocess.Process) -> None:
+        await self._end(gone)
+        while not self._stopping:
+            try:
+                self._idle.put_nowait(await self._spawn())
+                return
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                logger.error("a decoder does not start, it is tried again: %r", error)
+                await asyncio.sleep(PAUSE)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         self._processes.discard(process)

@@ -32,7 +32,12 @@ class Scorer:
         self.predictor = predictor
         self.settings = settings
         self.metrics = metrics
-        self.room = WaitingRoom(seats=settings.count_seats(), places=settings.max_waiting, patience=settings.patience)
+        self.room = WaitingRoom(
+            seats=settings.count_seats(),
+            crowded_seats=settings.count_crowded_seats(),
+            places=settings.max_waiting,
+            patience=settings.patience,
+        )
         self.explain_room = WaitingRoom(seats=1, places=EXPLAIN_PLACES, patience=settings.patience)
         self.decoders = DecoderPool(
             decoder_command(predictor.size, predictor.method, settings.max_pixels),

@@ -21,7 +21,7 @@ class ServeSettings(BaseModel):
     max_memory: int = Field(default=256 * MEBIBYTE, ge=1, description="bytes of all bodies held at once")
     max_files: int = Field(default=32, ge=1, description="pictures in one request")
     max_pixels: int | None = Field(default=None, ge=1, description="pixels of one picture; unset: the loader's bound")
-    max_waiting: int = Field(default=64, ge=1, description="pictures that may wait for a seat")
+    max_waiting: int = Field(default=32, ge=1, description="pictures that may wait for a seat")
     seats: int = Field(default=0, ge=0, description="pictures decoded and scored at once; 0: three a processor")
     max_batch: int = Field(default=16, ge=1, description="pictures in one call of the model")
     decoders: int = Field(default=0, ge=0, description="decoder processes; 0: one a processor")
@@ -46,6 +46,10 @@ class ServeSettings(BaseModel):
     def count_seats(self) -> int:
         """Pictures that may be decoded and scored at once."""
         return self.seats or 3 * count_cores()
+
+    def count_crowded_seats(self) -> int:
+        """The same under overload: enough to decode one picture while another is scored, and no more."""
+        return min(self.count_seats(), max(2, count_cores()))
 
     def count_decoders(self) -> int:
         """Decoder processes to keep."""

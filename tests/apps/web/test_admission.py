@@ -70,6 +70,38 @@ def test_a_full_room_refuses_the_oldest_and_then_serves_the_newest() -> None:
     run(scenario())
 
 
+def test_a_large_request_pushes_nobody_out() -> None:
+    async def scenario() -> None:
+        guests = Guests(WaitingRoom(seats=1, places=4, patience=5))
+        for name in "abcd":
+            await guests.come(name)
+        await guests.come("large", 3)
+        assert guests.refused == ["large"]
+        for name in "abcd":
+            await guests.go(name)
+
+    run(scenario())
+
+
+def test_an_overloaded_room_gives_out_fewer_seats() -> None:
+    async def scenario() -> None:
+        guests = Guests(WaitingRoom(seats=3, crowded_seats=1, places=1, patience=5))
+        for name in "abc":
+            await guests.come(name)
+        assert guests.order == ["a", "b", "c"]
+        for name in "de":
+            await guests.come(name)
+        assert guests.refused == ["d"]
+        await guests.go("a")
+        await guests.go("b")
+        assert guests.order == ["a", "b", "c"]
+        await guests.go("c")
+        assert guests.order == ["a", "b", "c", "e"]
+        await guests.go("e")
+
+    run(scenario())
+
+
 def test_patience_ends_a_wait() -> None:
     async def scenario() -> None:
         guests = Guests(WaitingRoom(seats=1, places=2, patience=0.02))

@@ -1,0 +1,391 @@
+"""`maskfast serve` beside the bare model and beside a plain FastAPI handler around `learn.predict`, under load.
+
+    python benchmarks/serving.py [--model export/model] [--pictures FOLDER] [--seconds 20] [--out serving.json]
+
+Servers and client are processes of their own on loopback. Measured: pictures a second with 32 clients that each wait
+for their answer; the time of an answer without load; what becomes of four times as many requests as can be answered;
+the servers' memory. Every loop is bounded in count and time. Without --model the model inside the package is served.
+FastAPI is no dependency of maskfast (pip install fastapi); without it that row is left out.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CLIENTS = 32
+OVERLOAD = 4
+MOST_REQUESTS = 20_000
+MOST_OPEN = 400
+"""Connections that the client opens at most."""
+ANSWER_SECONDS = 15.0
+"""Every request of the overload must have its answer or its 503 by then."""
+TARGETS = {"throughput_ratio": 0.8, "p99_over_p50": 3.0, "memory_growth": 1.1}
+
+
+@dataclass
+class Load:
+    """What a client saw: answers by status, the seconds of those that were accepted, and the longest of all."""
+
+    statuses: dict[str, int]
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+    seconds: float
+
+
+# ---- the client, which runs in a process of its own ----------------------------------------------------------------
+
+
+class Connection:
+    """A kept-alive HTTP/1.1 connection that posts pictures; just enough of the protocol, to cost little time."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, path: str, kind: str, body: bytes) -> int:
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        lower = answer.lower()
+        length = int(lower.split(b"content-length:")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        if b"connection: close" in lower:
+            self.close()
+        return int(answer.split(b" ", 2)[1])
+
+    def close(self) -> None:
+        if self.streams:
+            self.streams[1].close()
+            self.streams = None
+
+
+class Client:
+    """Sends pictures and remembers every answer's status and seconds."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
+        self.bodies = [Path(path).read_bytes() for path in plan["pictures"]]
+        self.free = [Connection(plan["port"]) for _ in range(MOST_OPEN)]
+        self.seen: list[tuple[str, float]] = []
+
+    async def send(self, number: int, connection: Connection, began: float) -> None:
+        body = self.bodies[number % len(self.bodies)]
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                status = str(await connection.post(self.plan["path"], self.plan["kind"], wrap(body, self.plan["kind"])))
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            status = type(error).__name__
+            connection.close()
+        self.seen.append((status, time.perf_counter() - began))
+
+    async def wait_each(self, clients: int) -> None:
+        """So many clients, each of which waits for its answer before it asks again."""
+        end = time.perf_counter() + self.plan["seconds"]
+
+        async def repeat(start: int) -> None:
+            number = start
+            while time.perf_counter() < end and len(self.seen) < MOST_REQUESTS:
+                await self.send(number, self.free[start], time.perf_counter())
+                number += clients
+
+        await asyncio.gather(*(repeat(start) for start in range(clients)))
+
+    async def keep_rate(self, rate: float) -> None:
+        """So many requests a second, whether or not the earlier ones were answered."""
+        tasks: set[asyncio.Task[None]] = set()
+        start = time.perf_counter()
+        for number in range(min(MOST_REQUESTS, int(rate * self.plan["seconds"]))):
+            due = start + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            while not self.free:
+                await asyncio.sleep(0.001)
+            connection = self.free.pop()
+            task = asyncio.create_task(self.send(number, connection, due))
+            tasks.add(task)
+            task.add_done_callback(lambda done, connection=connection: self._finish(tasks, done, connection))
+        await asyncio.gather(*tasks)
+
+    def _finish(self, tasks: "set[asyncio.Task[None]]", task: "asyncio.Task[None]", connection: Connection) -> None:
+        tasks.discard(task)
+        self.free.append(connection)
+
+    def run(self) -> Load:
+        began = time.perf_counter()
+        load = self.keep_rate(self.plan["rate"]) if "rate" in self.plan else self.wait_each(self.plan["clients"])
+        asyncio.run(load)
+        seconds = time.perf_counter() - began
+        taken = sorted(took * 1000 for status, took in self.seen if status == "200") or [float("nan")]
+        statuses = [status for status, _ in self.seen]
+        return Load(
+            statuses={status: statuses.count(status) for status in sorted(set(statuses))},
+            per_second=round(statuses.count("200") / seconds, 2),
+            p50_ms=round(statistics.median(taken), 2),
+            p99_ms=round(float(np.percentile(taken, 99)), 2),
+            longest_ms=round(max(took for _, took in self.seen) * 1000, 2),
+            seconds=round(seconds, 2),
+        )
+
+
+def wrap(body: bytes, kind: str) -> bytes:
+    if not kind.startswith("multipart"):
+        return body
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    return head + body + b"\r\n--b--\r\n"
+
+
+# ---- the servers ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def start(command: Sequence[str], port: int) -> Iterator[int]:
+    """Run a server until the block ends; yields its process id once it listens."""
+    with subprocess.Popen(command) as process:
+        try:
+            for _ in range(1200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert process.poll() is None, "the server did not start"
+                time.sleep(0.05)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def find_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def serve_fastapi(folder: str, port: int) -> None:
+    """What a fastai user writes first: FastAPI, an uploaded file, `learn.predict`."""
+    import io
+
+    import uvicorn
+    from fastai.vision.all import PILImage, ProgressCallback
+    from fastapi import FastAPI, UploadFile
+
+    # neither the bar nor two predictions at a time: a Learner keeps its state in itself
+    learn = open_learner(Path(folder)).remove_cbs(ProgressCallback)
+    app = FastAPI()
+
+    @app.post("/predict")
+    async def predict(file: UploadFile) -> dict[str, float]:
+        probs = learn.predict(PILImage.create(io.BytesIO(await file.read())))[2]
+        return {"mask": float(probs[1])}
+
+    uvicorn.run(app, port=port, log_level="warning")
+
+
+def open_learner(folder: Path) -> Any:
+    """A fastai Learner with the bundle's network: its export.pkl, or the weights in a learner made by hand."""
+    from fastai.vision.all import (
+        CategoryBlock,
+        DataBlock,
+        ImageBlock,
+        Learner,
+        Normalize,
+        PILImage,
+        Resize,
+        ResizeMethod,
+        load_learner,
+    )
+
+    if (folder / "export.pkl").is_file():
+        return load_learner(folder / "export.pkl")
+    from maskfast.bundle.manifest import read_manifest
+    from maskfast.bundle.weights import read_networks
+
+    manifest = read_manifest(folder)
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock(vocab=list(manifest.classes))),
+        get_x=lambda number: PILImage.create(np.full((64, 64, 3), number, np.uint8)),
+        get_y=lambda number: manifest.classes[number % 2],
+        item_tfms=Resize(manifest.size, method=ResizeMethod.Squish),
+        batch_tfms=Normalize.from_stats(manifest.mean, manifest.std),
+    )
+    dls = block.dataloaders(list(range(8)), bs=2)
+    return Learner(dls, read_networks(folder, manifest)[0], loss_func=__import__("torch").nn.CrossEntropyLoss())
+
+
+def measure_memory(pid: int) -> float:
+    """Mebibytes that the process and its children hold, shared pages counted once by halves (PSS)."""
+    total = 0
+    for each in [pid, *list_children(pid)]:
+        rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+        total += int(rollup.split("Pss:")[1].split()[0])
+    return round(total / 1024, 1)
+
+
+def list_children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+# ---- the measurement -----------------------------------------------------------------------------------------------
+
+
+def ask_client(plan: dict[str, Any]) -> Load:
+    """Run a client with the plan in a process of its own."""
+    command = [sys.executable, __file__, "--client", json.dumps(plan)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=plan["seconds"] * 3 + 60)
+    return Load(**json.loads(done.stdout))
+
+
+def measure_bare(model: Path, pictures: list[str], seconds: float) -> dict[str, float]:
+    """Pictures a second of the model alone: on decoded arrays, and on files through `predict_many`."""
+    from maskfast.core.image import load_image
+    from maskfast.score.predictor import load
+
+    predictor = load(model)
+    arrays = np.stack([load_image(path, predictor.size, predictor.method) for path in pictures])[:16]
+    files = [(path, Path(path).read_bytes()) for path in pictures]
+    return {
+        "arrays_per_second": count_rate(lambda: len(predictor.predict_arrays(arrays)), seconds),
+        "files_per_second": count_rate(lambda: len(list(predictor.predict_many(files))), seconds),
+    }
+
+
+def count_rate(work: Callable[[], int], seconds: float) -> float:
+    work()
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        count += work()
+    return round(count / (time.perf_counter() - began), 2)
+
+
+def measure_maskfast(model: Path, pictures: list[str], seconds: float) -> dict[str, Any]:
+    port = find_port()
+    command = [sys.executable, "-m", "maskfast", "serve", "--port", str(port), "--quiet", "--model", str(model)]
+    plan = {"port": port, "path": "/api/predict", "kind": "image/jpeg", "pictures": pictures, "seconds": seconds}
+    with start(command, port) as pid:
+        ask_client({**plan, "clients": 4, "seconds": min(3.0, seconds)})
+        alone = ask_client({**plan, "clients": 1})
+        together = ask_client({**plan, "clients": CLIENTS})
+        ask_client({**plan, "rate": OVERLOAD * together.per_second, "seconds": min(3.0, seconds)})
+        before = measure_memory(pid)
+        overload = ask_client({**plan, "rate": OVERLOAD * together.per_second})
+        after = measure_memory(pid)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as health:
+            assert health.status == 200
+    return {
+        "one_client": asdict(alone),
+        f"{CLIENTS}_clients": asdict(together),
+        "overload": asdict(overload),
+        "memory_mib": {"before_overload": before, "after_overload": after},
+    }
+
+
+def measure_fastapi(model: Path, pictures: list[str], seconds: float) -> dict[str, Any] | None:
+    try:
+        import fastapi  # noqa: F401  only asked for
+    except ModuleNotFoundError:
+        return None
+    port = find_port()
+    kind = "multipart/form-data; boundary=b"
+    plan = {"port": port, "path": "/predict", "kind": kind, "pictures": pictures, "seconds": seconds}
+    with start([sys.executable, __file__, "--fastapi", str(model), str(port)], port):
+        ask_client({**plan, "clients": 1, "seconds": min(3.0, seconds)})
+        return {
+            "one_client": asdict(ask_client({**plan, "clients": 1})),
+            f"{CLIENTS}_clients": asdict(ask_client({**plan, "clients": CLIENTS})),
+        }
+
+
+def compare(bare: dict[str, float], ours: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, float | None]:
+    together, overload = ours[f"{CLIENTS}_clients"], ours["overload"]
+    memory = ours["memory_mib"]
+    return {
+        "throughput_ratio": round(together["per_second"] / bare["files_per_second"], 3),
+        "throughput_over_arrays": round(together["per_second"] / bare["arrays_per_second"], 3),
+        "p99_over_p50": round(overload["p99_ms"] / ours["one_client"]["p50_ms"], 2),
+        "unanswered": sum(count for status, count in overload["statuses"].items() if status not in ("200", "503")),
+        "memory_growth": round(memory["after_overload"] / memory["before_overload"], 3),
+        "times_fastapi": plain and round(together["per_second"] / plain[f"{CLIENTS}_clients"]["per_second"], 2),
+    }
+
+
+@contextmanager
+def find_pictures(folder: Path | None) -> Iterator[list[str]]:
+    """The paths of at most 64 JPEG files: of the folder, or drawn."""
+    if folder is not None:
+        yield [str(path) for path in sorted(folder.rglob("*.jp*g"))[:64]]
+        return
+    from maskfast.data.demo import draw_demo
+
+    with tempfile.TemporaryDirectory() as drawn:
+        draw_demo(drawn, count=64)
+        yield [str(path) for path in unpack(Path(drawn))]
+
+
+def unpack(folder: Path) -> list[Path]:
+    """The JPEG files of a challenge, whose pictures may lie in a zip."""
+    import zipfile
+
+    for archive in folder.glob("*.zip"):
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(folder)
+    return sorted(folder.rglob("*.jp*g"))[:64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--client", help=argparse.SUPPRESS)
+    parser.add_argument("--fastapi", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.client:
+        print(json.dumps(asdict(Client(json.loads(args.client)).run())))
+    elif args.fastapi:
+        serve_fastapi(args.fastapi[0], int(args.fastapi[1]))
+    else:
+        measure(args.model, args.pictures, min(args.seconds, 120), args.out)
+
+
+def measure(model: Path | None, folder: Path | None, seconds: float, out: Path | None) -> None:
+    from maskfast.score.predictor import find_model
+
+    model = find_model(model)
+    with find_pictures(folder) as pictures:
+        assert pictures, f"no JPEG files in {folder}"
+        bare = measure_bare(model, pictures, seconds / 2)
+        ours = measure_maskfast(model, pictures, seconds)
+        plain = measure_fastapi(model, pictures, seconds)
+    result = {
+        "cores": len(os.sched_getaffinity(0)),
+        "bare": bare,
+        "maskfast_serve": ours,
+        "fastapi_learn_predict": plain,
+        "compared": compare(bare, ours, plain),
+        "targets": TARGETS,
+    }
+    print(json.dumps(result, indent=2))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
