@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -16,6 +17,7 @@ from maskfast.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 BackendName = Literal["auto", "onnx", "int8", "torch", "torch-fp32"]
 FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx"}
@@ -73,16 +75,15 @@ class OnnxBackend:
 class TorchBackend:
     """torch on the GPU where there is one, else on the CPU; in bfloat16 (where that is native) or float32."""
 
-    def __init__(self, folder: Path, manifest: Manifest, *, bf16: bool) -> None:
+    def __init__(self, networks: "Sequence[nn.Module]", manifest: Manifest, *, bf16: bool) -> None:
         import torch
 
         from maskfast.bundle.scorer import make_scorer
-        from maskfast.bundle.weights import read_networks
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._bf16 = bf16 and _has_bf16(self._device)
         self.name = "torch" if self._bf16 else "torch-fp32"
-        scorer = make_scorer(read_networks(folder, manifest), manifest)
+        scorer = make_scorer(networks, manifest)
         self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
 
     def run(self, images: Images) -> Scores:
@@ -109,7 +110,9 @@ def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend
         raise ConfigError(f"--backend {name}: unknown; use auto, onnx, int8, torch or torch-fp32")
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(f"--backend {name}: torch is not installed; pip install torch, or use --backend onnx")
-    return TorchBackend(folder, manifest, bf16=name == "torch")
+    from maskfast.bundle.weights import read_networks
+
+    return TorchBackend(read_networks(folder, manifest), manifest, bf16=name == "torch")
 
 
 def count_cores() -> int:

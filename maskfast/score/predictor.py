@@ -171,13 +171,19 @@ class Predictor:
         return self.score_decoded([(name, future.result()) for name, future in chunk], tta=tta)
 
 
-def load(path: str | Path | None = None, *, backend: BackendName = "auto") -> Predictor:
+def load(path: str | Path | None = None, *, backend: BackendName = "auto", trust_pickle: bool = False) -> Predictor:
     """Open the bundle folder `path`, verified, without opening a pickle and without writing anything.
 
     Without `path`: export/model where there is a bundle, else the small model inside the package.
+    An export.pkl of fastai is read inertly and rebuilt in code; `trust_pickle` lets fastai open it instead, after what
+    it refers to was logged: that runs whatever its author put there.
     Raises BundleError naming the file or field that is wrong.
     """
     folder = find_model(path)
+    if folder.is_file():
+        from maskfast.score.foreign import load_export
+
+        return load_export(folder, backend=backend, trust_pickle=trust_pickle)
     manifest = verify_bundle(folder)
     return Predictor(manifest, open_backend(folder, manifest, backend), folder=folder)
 

@@ -64,6 +64,9 @@ def predict(
     address: Annotated[
         str | None, typer.Option(help="The Ray cluster, auto or host:port. Default: this machine's cores alone.")
     ] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Let fastai open an export.pkl; that runs what its author put there.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Say for each picture how probable it is that it shows a person wearing a face mask.
@@ -78,10 +81,10 @@ def predict(
     elif address is not None:
         raise ConfigError(f"--address {address}: only the ray engine joins a cluster; add --engine ray")
     elif out is None:
-        predictor = _load(model, backend, threshold)
+        predictor = _load(model, backend, threshold, trust_pickle=trust_pickle)
         failed, total, first = _print_rows(predictor, inputs, tta=tta, as_json=as_json, quiet=quiet)
     else:
-        predictor = _load(model, backend, threshold)
+        predictor = _load(model, backend, threshold, trust_pickle=trust_pickle)
         failed, total, first = _write_file(predictor, inputs, Path(out), tta=tta, quiet=quiet)
     if failed == total:
         raise MaskfastError(f"no picture could be scored; the first of {total}: {first}")
@@ -116,10 +119,12 @@ def submit(
         raise typer.Exit(1)
 
 
-def _load(model: Path | None, backend: BackendChoice, threshold: float | None) -> "Predictor":
+def _load(
+    model: Path | None, backend: BackendChoice, threshold: float | None, *, trust_pickle: bool = False
+) -> "Predictor":
     from maskfast.score.predictor import load
 
-    predictor = load(model, backend=backend.value)
+    predictor = load(model, backend=backend.value, trust_pickle=trust_pickle)
     return predictor if threshold is None else predictor.with_threshold(threshold)
 
 
