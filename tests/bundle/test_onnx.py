@@ -5,10 +5,10 @@ import onnx
 import onnx.numpy_helper
 import pytest
 import torch
-from conftest import make_toy_draft
 from onnx.external_data_helper import set_external_data
 from sklearn.metrics import log_loss
 from torch import nn
+from toy_bundles import make_toy_draft
 
 import maskfast.bundle.int8
 import maskfast.bundle.onnx

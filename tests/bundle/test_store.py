@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import make_toy_draft
 from safetensors.torch import load_file, save_file
+from toy_bundles import make_toy_draft
 
 from maskfast.bundle.manifest import format_manifest, parse_manifest, read_manifest
 from maskfast.bundle.store import write_bundle

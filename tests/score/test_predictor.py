@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import make_toy_draft
 from PIL import Image
+from toy_bundles import make_toy_draft
 
 from maskfast.bundle.network import build_network
 from maskfast.bundle.store import write_bundle
