@@ -51,9 +51,10 @@ class Described(Protocol):
 def write_card(model: Described, *, validation: "pd.DataFrame | None" = None, name: str | None = None) -> str:
     """Return the text of README.md for the bundle of `model`.
 
-    Only what was measured is stated: `model.metrics` (as compute_metrics gives them, with their _low and _high),
-    `model.data` (as describe_data gives it) and the worst answers in `validation` (columns image, label, probability).
-    What is not there is said to be not measured. `name` is the title, by default maskfast and the backbone.
+    Only what was measured is stated: `model.metrics` (as compute_metrics gives them, with their _low and _high, and
+    log_loss_uncalibrated, the one before the temperature), `model.data` (as describe_data gives it) and the worst
+    answers in `validation` (columns image, label, probability). What is not there is said to be not measured. `name` is
+    the title, by default maskfast and the backbone.
     """
     title = name or f"maskfast {model.network.arch}"
     values = {

@@ -79,7 +79,7 @@ def test_nothing_is_claimed_that_was_not_measured() -> None:
 
 
 def test_temperature_names_the_log_loss_before_and_after() -> None:
-    text = write_card(Model(metrics={"log_loss_before": 0.05, "log_loss_after": 0.04}))
+    text = write_card(Model(metrics={"log_loss_uncalibrated": 0.05, "log_loss": 0.04}))
     assert "fitted on held-out pictures: log loss 0.0500 before, 0.0400 after." in " ".join(text.split())
 
 
