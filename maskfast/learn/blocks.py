@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fastai.vision.data  # noqa: F401  teaches show_batch and show_results to draw pictures
 import numpy as np
 import pandas as pd
 import torch
