@@ -63,7 +63,7 @@ def write_bundle(out: str | Path, draft: Draft) -> Manifest:
     with replace_folder(out) as folder:
         weights = _write_weights(folder, draft)
         _write_documents(folder, draft)
-        manifest = _draft_manifest(draft, weights)
+        manifest = draft_manifest(draft, weights)
         if draft.onnx:
             from maskfast.bundle.onnx import write_onnx_files
 
@@ -110,7 +110,8 @@ def _write_documents(folder: Path, draft: Draft) -> None:
         (folder / "README.md").write_text(draft.card, encoding="utf-8")
 
 
-def _draft_manifest(draft: Draft, weights: tuple[str, ...]) -> Manifest:
+def draft_manifest(draft: Draft, weights: tuple[str, ...]) -> Manifest:
+    """Return the manifest of `draft` with its `weights` files, before the files are hashed."""
     shared = ("network", "size", "method", "mean", "std", "temperature", "threshold", "views", "metrics")
     fields = {name: getattr(draft, name) for name in shared}
     plain = {name: json.loads(json.dumps(dict(getattr(draft, name)), default=str)) for name in ("config", "data")}

@@ -1,0 +1,94 @@
+"""A foreign fastai export goes in, read inertly; the draft of a bundle of the same network comes out."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from maskfast.bundle.fastai_export import Export, read_export
+from maskfast.bundle.rebuild import rebuild_export
+from maskfast.bundle.store import Draft
+from maskfast.core.errors import BundleError, ConfigError
+from maskfast.data.labels import read_label
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METHODS = {"crop": "crop", "squish": "squish", "pad": "pad"}
+NO_MEAN, NO_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+SOFTMAX_LOSSES = {
+    "fastai.losses.CrossEntropyLossFlat",
+    "fastai.losses.LabelSmoothingCrossEntropyFlat",
+    "fastai.losses.LabelSmoothingCrossEntropy",
+    "fastai.losses.FocalLossFlat",
+    "fastai.losses.FocalLoss",
+}
+
+
+def draft_export(path: str | Path, *, positive: str | None = None, size: int | None = None) -> Draft:
+    """Return a draft with the network, classes, size and normalisation of the fastai export at `path`.
+
+    `positive` names its class that is the mask, where the spelling does not tell; `size` its input, where the export
+    does not. Its probability is not calibrated: the temperature is 1. Raises BundleError or ConfigError.
+    """
+    path = Path(path)
+    export = read_export(path)
+    spec, weights = rebuild_export(export)
+    mask = find_mask(export, positive)
+    notes = [*export.notes, *([] if export.loss in SOFTMAX_LOSSES else [f"its loss is {export.loss or 'unknown'}"])]
+    origin = {"converted_from": path.name, "sha256": _hash(path), "classes": export.vocab, "notes": notes}
+    return Draft(
+        network=spec,
+        state_dicts=[weights if mask == 1 else _swap_classes(weights)],
+        config=origin,
+        **read_draft_fields(export, size),
+    )
+
+
+def read_draft_fields(export: Export, size: int | None) -> dict[str, Any]:
+    """Return size, method, mean and std as a Draft has them; without a normalisation pixels stay in 0..1."""
+    side, method = _choose_size(export, size)
+    mean, std = _triple(export.mean) or NO_MEAN, _triple(export.std) or NO_STD
+    return {"size": side, "method": method, "mean": mean, "std": std}
+
+
+def _choose_size(export: Export, size: int | None) -> tuple[int, Literal["squish", "pad", "crop"]]:
+    name = export.archive.path
+    if export.method not in METHODS:
+        raise BundleError(f"{name}: its Resize has the method {export.method!r:.40}; known are {', '.join(METHODS)}")
+    method = cast(Literal["squish", "pad", "crop"], export.method)
+    if size is not None:
+        return size, method
+    if export.size is None:
+        raise ConfigError(f"{name}: it does not say the size of its pictures; say it with --size")
+    if export.size[0] != export.size[1]:
+        raise BundleError(f"{name}: its pictures are {export.size[0]} x {export.size[1]}; only squares are scored")
+    return export.size[0], method
+
+
+def find_mask(export: Export, positive: str | None) -> int:
+    """Return the index of the class that is the mask."""
+    name, vocab = export.archive.path, export.vocab
+    if vocab is None or len(vocab) != 2:
+        raise BundleError(f"{name}: its classes are {vocab}; a network of two named classes is needed")
+    if positive is not None and positive not in vocab:
+        raise ConfigError(f"--positive {positive}: the classes of {name} are {vocab[0]!r} and {vocab[1]!r}")
+    try:
+        labels = [read_label(each, positive=positive) for each in vocab]
+    except ValueError:
+        labels = []
+    if sorted(labels, key=str) != [0, 1]:
+        raise ConfigError(f"{name}: which of {vocab[0]!r} and {vocab[1]!r} is the mask? say it with --positive")
+    return labels.index(1)
+
+
+def _swap_classes(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    return weights | {"1.8.weight": weights["1.8.weight"].flip(0)}
+
+
+def _triple(values: tuple[float, ...] | None) -> tuple[float, float, float] | None:
+    return None if values is None or len(values) != 3 else (values[0], values[1], values[2])
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
