@@ -248,7 +248,7 @@ def _draw_mask(draw: "ImageDraw.ImageDraw", face: Face, chance: random.Random) -
         draw.line(
             [face.at(-0.7, down), face.at(yaw, down + 0.05), face.at(0.7, down)], fill=_shade(colour, 0.8), width=3
         )
-    if chance.random() < 0.2:
+    if chance.random() < 0.1:
         spot = _pick(chance)
         for across, down in ((-0.4, 0.35), (0.1, 0.5), (0.45, 0.3), (-0.1, 0.8)):
             draw.polygon(_oval(face, across, down, 0.1, 0.08), fill=spot)
@@ -261,5 +261,5 @@ def _light(img: "Image.Image", chance: random.Random) -> "Image.Image":
     dimmed = ImageEnhance.Brightness(img).enhance(chance.uniform(0.6, 0.95))
     img = Image.composite(img, dimmed, ramp)
     img = ImageEnhance.Contrast(img).enhance(chance.uniform(0.8, 1.25))
-    img = ImageEnhance.Color(img).enhance(chance.choice([0.0, 0.6, 0.8, 1.0, 1.2]))
+    img = ImageEnhance.Color(img).enhance(0.0 if chance.random() < 0.04 else chance.uniform(0.7, 1.2))
     return img.filter(ImageFilter.GaussianBlur(chance.choice([0, 0, 1, 2])))
