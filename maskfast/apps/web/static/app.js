@@ -2,7 +2,7 @@
 
 import { explain, failRow, fetchModel, predict, saveToken, TokenNeeded } from "./api.js";
 import { Camera } from "./camera.js";
-import { Card, judge, showBar } from "./card.js";
+import { Card, judge, showBar, writePercent } from "./card.js";
 import { saveText, writeCsv } from "./table.js";
 
 const AT_ONCE = 4;
@@ -194,7 +194,7 @@ function showCameraRow(row) {
   const words = { mask: "Mask", no_mask: "No mask", failed: row.reason };
   const verdict = find("camera-verdict");
   verdict.dataset.label = label;
-  verdict.textContent = label === "failed" ? words.failed : `${words[label]} ${(row.probability * 100).toFixed(0)} %`;
+  verdict.textContent = label === "failed" ? words.failed : `${words[label]} ${writePercent(row.probability)}`;
   if (label !== "failed") showBar(find("camera-bar"), row.probability, threshold());
 }
 

@@ -15,6 +15,13 @@ export function showBar(bar, probability, threshold) {
   bar.querySelector(".tick").style.left = `${threshold * 100}%`;
 }
 
+// No calibrated probability is ever quite 0 or 100 %.
+export function writePercent(probability) {
+  if (probability < 0.001) return "< 0.1 %";
+  if (probability > 0.999) return "> 99.9 %";
+  return `${(probability * 100).toFixed(1)} %`;
+}
+
 export class Card {
   constructor(name, blob, { onRemove }) {
     this.name = name;
@@ -73,7 +80,7 @@ export class Card {
     this.find(".reason").textContent = this.row.reason;
     if (failed) return;
     showBar(this.find(".bar"), this.row.probability, threshold);
-    this.find(".number").textContent = `${(this.row.probability * 100).toFixed(1)} %`;
+    this.find(".number").textContent = writePercent(this.row.probability);
     this.find("canvas").setAttribute("aria-label", `${this.name}: ${WORDS[this.state]}`);
   }
 
