@@ -77,7 +77,7 @@ def test_the_heat_map_is_hot_where_the_evidence_is(url: str) -> None:
     assert explained["result"]["probability"] == pytest.approx(48 * 48 / 128**2, abs=0.01)
     heat = Image.open(io.BytesIO(base64.b64decode(explained["heat_map"])))
     assert (heat.mode, heat.size, explained["method"]) == ("RGBA", (64, 64), "squish")
-    assert heat.getpixel((56, 56))[3] > 60 > 10 > heat.getpixel((8, 8))[3]
+    assert heat.getpixel((56, 56))[3] > 40 > 10 > heat.getpixel((8, 8))[3]
 
 
 def test_one_picture_at_a_time_is_explained_and_a_broken_one_is_not(url: str) -> None:
