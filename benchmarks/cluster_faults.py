@@ -86,7 +86,7 @@ def list_workers() -> list[tuple[int, str]]:
             name = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
         except OSError:
             continue
-        if name.startswith(("ray::Scorer", "ray::_decode")):
+        if name.startswith(("ray::Scorer", "ray::decode_and")):
             found.append((pid, name))
     return found
 

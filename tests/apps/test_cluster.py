@@ -130,7 +130,7 @@ def test_lost_workers_cost_no_row_and_make_none_twice(undisturbed, pictures, toy
     def track(partitions):
         for partition in partitions:
             if len(killed) < 2:
-                killed.append(kill_workers(*(("Scorer",), ("_decode", "IDLE"))[len(killed)]))
+                killed.append(kill_workers(*(("Scorer",), ("decode_and", "IDLE"))[len(killed)]))
             yield partition
 
     score_cluster([pictures], tmp_path / "out", model=toy_bundle, options=SMALL, track=track)

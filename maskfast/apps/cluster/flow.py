@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskfast.apps.cluster.partitions import Block
-from maskfast.apps.cluster.stages import decode_block, locate_node
+from maskfast.apps.cluster.stages import decode_and_locate
 from maskfast.core.errors import MaskfastError
 from maskfast.core.image import Method
 from maskfast.score.predictor import Prediction
@@ -52,12 +52,13 @@ class _Worker:
 
 @dataclass
 class Flow:
-    """The driver's side of a run: `start_scorer` makes one more actor of `stages.Scorer`."""
+    """The driver's side of a run: `decode` is the first stage, `start_scorer` makes one more actor for the second."""
 
     ray: Any
     start_scorer: Callable[[], Any]
     size: int
     method: Method
+    decode: Callable[..., tuple[Any, str]] = decode_and_locate
     _again: deque[_Job] = field(default_factory=deque)
     _decoding: dict[Any, _Job] = field(default_factory=dict)
     _decoded: deque[_Job] = field(default_factory=deque)
@@ -72,7 +73,7 @@ class Flow:
 
         Raises MaskfastError where the code refuses (a broken model) or one block is lost again and again.
         """
-        self._decode = self.ray.remote(num_cpus=1, max_retries=0, num_returns=2)(_decode_and_locate)
+        self._decode = self.ray.remote(num_cpus=1, max_retries=0, num_returns=2)(self.decode)
         try:
             for _ in range(scorers):
                 self._add_scorer()
@@ -187,10 +188,6 @@ class Flow:
 def _take(blocks: Iterator[Block]) -> _Job | None:
     block = next(blocks, None)
     return None if block is None else _Job(block)
-
-
-def _decode_and_locate(pictures: Any, size: int, method: Method) -> tuple[Any, str]:
-    return decode_block(pictures, size, method), locate_node()
 
 
 def _brief(error: Exception) -> str:

@@ -52,6 +52,11 @@ def decode_block(pictures: list[Picture], size: int, method: Method) -> Decoded:
     return Decoded([name for name, _ in pictures], pixels, reasons)
 
 
+def decode_and_locate(pictures: list[Picture], size: int, method: Method) -> tuple[Decoded, str]:
+    """Decode a block and say on which Ray node."""
+    return decode_block(pictures, size, method), locate_node()
+
+
 @cache
 def _open_decoder(size: int, method: Method) -> DecoderPool:
     """One decoder process for the life of this worker process; it ends with its standard input."""
