@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from maskfast.bundle.network import NetworkSpec
 from maskfast.core.errors import BundleError
+from maskfast.core.views import View
 
 MANIFEST_FILE = "bundle.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -40,7 +41,7 @@ class Manifest(BaseModel):
     std: tuple[Positive, Positive, Positive]
     temperature: Positive = 1.0
     threshold: float = Field(default=0.5, ge=0, le=1)
-    views: tuple[Literal["plain", "flip"], ...] = ("plain",)
+    views: tuple[View, ...] = ("plain",)
     weights: tuple[str, ...] = ()
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maskfast.bundle.manifest import Manifest
+from maskfast.bundle.views import average_views
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -13,8 +14,8 @@ def make_scorer(networks: "Sequence[nn.Module]", manifest: Manifest) -> "nn.Modu
     """Return a module from images (N, size, size, 3) uint8 to logits (N, 2) and the probability of a mask (N,).
 
     The same module is exported to ONNX and run by the torch backend, so that normalisation, temperature, views and the
-    mean over members are written once. With one member and one view the logits are the network's own, before the
-    temperature; else they are the logarithm of the mean probability of the classes.
+    mean over members are written once. With one member the logits are the network's own (their mean over the views),
+    before the temperature; with several they are the logarithm of the mean probability of the classes.
     """
     import torch
     from torch import nn
@@ -32,8 +33,7 @@ def make_scorer(networks: "Sequence[nn.Module]", manifest: Manifest) -> "nn.Modu
         def forward(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
             pixels = images.permute(0, 3, 1, 2).float()
             plain = (pixels / 255.0 - self.mean) / self.std
-            views = [plain if view == "plain" else plain.flip(3) for view in manifest.views]
-            logits = [member(view).float() for member in self.members for view in views]
+            logits = [average_views(member, plain, manifest.views) for member in self.members]
             if len(logits) == 1:
                 return logits[0], (logits[0] / manifest.temperature).softmax(1)[:, 1]
             logs = torch.stack([(each / manifest.temperature).log_softmax(1) for each in logits])

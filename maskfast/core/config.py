@@ -7,8 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from maskfast.core.errors import ConfigError
-
-View = Literal["plain", "flip"]
+from maskfast.core.views import View
 
 
 class TrainConfig(BaseModel):
@@ -49,7 +48,11 @@ class TrainConfig(BaseModel):
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of averaged weights a step; 0 is off")
     early_stop: int = Field(default=0, ge=0, description="stop after so many epochs without progress; 0 never")
     progressive: tuple[int, ...] = Field(default=(), description="smaller sizes for equal first parts of the epochs")
-    views: tuple[View, ...] = Field(default=("plain",), min_length=1, description="averaged at every prediction")
+    views: tuple[View, ...] = Field(
+        default=("plain",),
+        min_length=1,
+        description="averaged at every prediction: plain, flip, or at another size: plain@256",
+    )
     recall: float | None = Field(
         default=None, gt=0, le=1, description="choose the threshold to find this part of masks"
     )

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from maskfast.bundle.views import average_views
 from maskfast.core.errors import DataError
 from maskfast.core.image import Method
 from maskfast.learn.pixels import PixelCache, decode_all
@@ -26,14 +27,14 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Logits (N,2) in float32 of images (N,size,size,3) uint8, on the network's device, in evaluation mode.
 
-    With several views it is the logarithm of the mean probability of the classes, as in a bundle.
+    With several views it is their mean, as in a bundle.
     """
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     with torch.inference_mode():
         parts = [
-            _predict_batch(network, _normalise(images[start : start + batch_size], mean, std, device), views).cpu()
+            average_views(network, _normalise(images[start : start + batch_size], mean, std, device), views).cpu()
             for start in range(0, len(images), batch_size)
         ]
     network.train(was_training)
@@ -59,9 +60,3 @@ def _normalise(
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
     shape = (1, 3, 1, 1)
     return (pixels - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)
-
-
-def _predict_batch(network: nn.Module, images: torch.Tensor, views: Sequence[str]) -> torch.Tensor:
-    logits = [network(images if view == "plain" else images.flip(3)).float() for view in views]
-    together = torch.stack([each.log_softmax(1) for each in logits]) if len(logits) > 1 else torch.stack(logits)
-    return together.logsumexp(0) - np.log(len(logits)) if len(logits) > 1 else together[0]

@@ -17,6 +17,7 @@ from maskfast.bundle.manifest import MANIFEST_FILE, Manifest
 from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
+from maskfast.core.views import parse_view
 from maskfast.score.backends import Backend, BackendName, Images, count_cores, open_backend
 from maskfast.score.decode_worker import Stored
 from maskfast.score.decode_worker import decode as decode_here
@@ -144,7 +145,7 @@ class Predictor:
     def predict_arrays(self, batch: Images, *, tta: bool = False) -> Floats:
         """Return the calibrated probabilities (N,) for `load_image` arrays (N, size, size, 3) uint8."""
         probability = self._run(batch)[1]
-        if tta and "flip" not in self.manifest.views:
+        if tta and not any(parse_view(view).flip for view in self.manifest.views):
             mirrored = self._run(np.ascontiguousarray(batch[:, :, ::-1]))[1]
             return (probability + mirrored) / np.float32(2)
         return probability

@@ -13,6 +13,7 @@ from maskfast.bundle.network import build_network
 from maskfast.bundle.store import write_bundle
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import load_image
+from maskfast.learn.validate import predict_logits
 from maskfast.score.predictor import load
 
 
@@ -51,18 +52,36 @@ def test_torch_agrees_with_onnx(predictor, toy_bundle, images):
     np.testing.assert_allclose(load(toy_bundle, backend="torch").predict_arrays(images), exact, atol=0.02)
 
 
-def test_members_and_views_are_averaged_as_probabilities(tmp_path, images):
-    draft = make_toy_draft(members=2, views=("plain", "flip"))
+def scale(images, size):
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    scaled = torch.nn.functional.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+    return scaled.permute(0, 2, 3, 1).numpy()
+
+
+def test_views_are_averaged_as_logits_and_members_as_probabilities(tmp_path, images):
+    draft = make_toy_draft(members=2, views=("plain", "flip", "plain@48"))
     write_bundle(tmp_path / "model", draft)
-    logits = [
-        score_by_hand(draft, turned, member) for member in (0, 1) for turned in (images, images[:, :, ::-1].copy())
-    ]
+    views = (images, images[:, :, ::-1].copy(), scale(images, 48))
+    logits = [torch.stack([score_by_hand(draft, view, member) for view in views]).mean(0) for member in (0, 1)]
     expected = torch.stack([(each / draft.temperature).softmax(1) for each in logits]).mean(0).numpy()
     for backend in ("onnx", "torch-fp32"):
         predictor = load(tmp_path / "model", backend=backend)
         np.testing.assert_allclose(predictor.predict_arrays(images), expected[:, 1], atol=5e-6)
         np.testing.assert_allclose(np.exp(predictor.logits_arrays(images)), expected, atol=5e-6)
         assert np.array_equal(predictor.predict_arrays(images, tta=True), predictor.predict_arrays(images))
+
+
+def test_training_and_scoring_average_views_alike(tmp_path, images):
+    draft = make_toy_draft(views=("flip", "plain@40", "flip@64"))
+    write_bundle(tmp_path / "model", draft)
+    network = build_network(draft.network)
+    network.load_state_dict(draft.state_dicts[0])
+    expected = predict_logits(network, images, mean=draft.mean, std=draft.std, views=draft.views)
+    for backend in ("onnx", "torch-fp32"):
+        found = load(tmp_path / "model", backend=backend)
+        np.testing.assert_allclose(found.logits_arrays(images), expected, atol=1e-5)
+        margin = (expected[:, 1] - expected[:, 0]) / draft.temperature
+        np.testing.assert_allclose(found.predict_arrays(images), 1 / (1 + np.exp(-margin)), atol=1e-5)
 
 
 def test_tta_averages_the_mirror_image(predictor, images):

@@ -43,7 +43,7 @@ FLAGS = {
     "ema": "Decay of averaged weights a step; 0 is off.  [default: 0]",
     "early-stop": "Stop after so many epochs without progress; 0 never.  [default: 0]",
     "progressive": "Smaller sizes for the first epochs, such as 128 or 128,176.",
-    "views": "plain, or plain,flip: averaged at every prediction.  [default: plain]",
+    "views": "Averaged at every prediction, such as plain,flip or plain@256,plain@384.  [default: plain]",
     "recall": "Choose the threshold that finds this part of the masks.",
     "cost-miss": "Cost of a missed mask, for choosing the threshold.",
     "cost-false-alarm": "Cost of a false alarm, likewise.",
