@@ -61,7 +61,7 @@ def write_card(model: Described, *, validation: "pd.DataFrame | None" = None, na
         "title": title,
         "model": model,
         "averaged": _describe_averaging(model),
-        "settings": {key: json.dumps(value, default=str) for key, value in sorted(model.config.items())},
+        "settings": _list_settings(model.config),
         "sources": dict(model.data.get("sources", {})),
         "splits": dict(model.data.get("splits", {})),
         "unusable": dict(model.data.get("unusable", {})),
@@ -99,6 +99,16 @@ def _count_by(usable: "pd.DataFrame", column: str) -> dict[str, dict[str, int]]:
         return {}
     grouped = usable.dropna(subset=[column]).groupby(column)["label"]
     return {str(key): {"pictures": len(labels), "masks": int(labels.sum())} for key, labels in grouped}
+
+
+def _list_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that say something; of paths only their last part, since a card is passed on."""
+    told = {key: value for key, value in sorted(config.items()) if value not in (None, [], ()) and key != "out"}
+    for key in ("data", "drop", "weights"):
+        if key in told:
+            several = told[key] if isinstance(told[key], list | tuple) else [told[key]]
+            told[key] = ", ".join(Path(str(path)).name for path in several)
+    return {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in told.items()}
 
 
 def _describe_averaging(model: Described) -> str:

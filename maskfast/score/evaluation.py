@@ -118,14 +118,16 @@ def evaluate_held_out(
     """Measure the answers that training itself gave to the pictures it held out, without scoring anything again.
 
     With folds these are the out-of-fold answers: scoring again would ask networks that were trained on the picture.
+    Pictures are found by their names; where two share one, neither is measured.
     Raises DataError where the bundle kept none, or none of their pictures is among `items`.
     """
     kept = read_validation(predictor)
     if kept is None:
         raise DataError(f"{predictor.folder}: has no {VALIDATION_FILE}, so it is not known what was held out")
     columns = [name for name in ("image", "source") if name in kept]
-    answers = kept.drop_duplicates(columns)[[*columns, "probability"]]
-    rows = items[items["label"].notna()].merge(answers, on=columns, how="inner")
+    clear = ~items.duplicated(columns, keep=False) & items["label"].notna()
+    answers = kept.drop_duplicates(columns, keep=False)[[*columns, "probability"]]
+    rows = items[clear].merge(answers, on=columns, how="inner")
     if rows.empty:
         raise DataError(f"none of these pictures is among the {len(kept)} held out when the model was trained")
     rows = rows.assign(status="ok", reason="")

@@ -26,7 +26,8 @@ HISTORY_PANELS = {
 def plot_history(history: "pd.DataFrame", *, panels: Sequence[str] = tuple(HISTORY_PANELS)) -> Any:
     """Plot losses, scores and learning rate over the epochs of a training run; a panel without its columns is left out.
 
-    `history` has a row an epoch: `train_loss`, `valid_loss`, `accuracy`, `auc`, `lr`, and `fold` where several ran.
+    `history` has a row an epoch: `train_loss`, `valid_loss`, `accuracy`, `auc`, `lr`, and `fold` where several ran;
+    a dotted line parts the phases where `phase` says there were two.
     """
     known = [title for title in panels if find_history_columns(history, title)]
     figure = make_figure(4.4 * max(1, len(known)), 3.2)
@@ -52,8 +53,16 @@ def _draw_history(axes: Any, history: "pd.DataFrame", columns: Mapping[str, str]
             epochs = np.arange(1, len(run) + 1)
             marker = "o" if len(run) < 40 else ""
             axes.plot(epochs, run[column], color=colour, marker=marker, markersize=3, label=label, alpha=0.9)
+    if "phase" in history and (change := _find_phase_change(runs[0])):
+        axes.axvline(change, color=FAINT, linestyle=":", linewidth=1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     style_legend(axes)
+
+
+def _find_phase_change(run: "pd.DataFrame") -> float | None:
+    """Return where, between two epochs, the second phase (the body unfrozen) begins."""
+    later = np.flatnonzero((run["phase"] != run["phase"].iloc[0]).to_numpy())
+    return float(later[0]) + 0.5 if len(later) else None
 
 
 def plot_confusion(confusion: NDArray[np.int64]) -> Any:

@@ -31,6 +31,14 @@ class Model:
 
 
 METRICS = {"accuracy": 0.98765, "accuracy_low": 0.97, "accuracy_high": 0.995, "auc": 0.999, "log_loss": 0.0321}
+SETTINGS = {
+    "epochs": 4,
+    "arch": "a|b",
+    "data": ["/home/me/faces", "night"],
+    "weights": "/home/me/net.safetensors",
+    "drop": None,
+    "out": "/home/me/model",
+}
 ITEMS = pd.DataFrame(
     {
         "image": list("abcde"),
@@ -57,14 +65,18 @@ def test_the_hub_reads_the_figures_back() -> None:
 
 
 def test_figures_intervals_counts_and_settings_are_shown() -> None:
-    text = write_card(Model(metrics=METRICS, data=describe_data(ITEMS), config={"epochs": 4, "arch": "a|b"}))
+    text = write_card(Model(metrics=METRICS, data=describe_data(ITEMS), config=SETTINGS))
     assert "| Accuracy | 0.9877 | 0.9700 to 0.9950 |" in text
     assert "| Log loss | 0.0321 | not measured |" in text
     assert "| street: 'night' & day | 2 | 1 |" in text
     assert "| train | 2 | 2 |" in text
     assert "Left out: 1 refused." in text
     assert "3 groups, of which none\nare in more than one split" in text
-    assert '| arch | `"a\\|b"` |' in text
+    assert "| arch | `a\\|b` |" in text
+    assert "| data | `faces, night` |" in text
+    assert "| weights | `net.safetensors` |" in text
+    assert "/home" not in text, "where files lie on this machine is nobody's business"
+    assert "| drop |" not in text
     assert "comes from the mean of 2 networks, each asked about 2 views of a picture." in text
     assert "temperature of 1.2500, fitted on held-out pictures." in text
 

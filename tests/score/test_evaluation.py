@@ -110,6 +110,9 @@ def test_held_out_takes_the_answers_training_kept(tmp_path: Path) -> None:
     keep_validation(tmp_path, ["0.jpg", "5.jpg", "9.jpg", "elsewhere.jpg"])
     evaluation = evaluate_held_out(Answers({}, tmp_path), items, bootstrap=0)
     assert evaluation.rows["image"].tolist() == ["0.jpg", "5.jpg", "9.jpg"]
+    twice = pd.concat([items, items[items["image"] == "5.jpg"].assign(source="elsewhere")])
+    unclear = evaluate_held_out(Answers({}, tmp_path), twice, bootstrap=0)
+    assert unclear.rows["image"].tolist() == ["0.jpg", "9.jpg"], "which of the two was held out is not known"
     assert (evaluation.rows["probability"] == 0.8).all()
     assert evaluation.notes == ("only the 3 pictures held out in training are measured",)
     assert evaluation.rows["label"].tolist() == items.loc[[0, 5, 9], "label"].tolist()

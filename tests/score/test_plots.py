@@ -40,6 +40,13 @@ def test_history_leaves_out_what_was_not_recorded_and_draws_each_fold(history: p
     assert plots.plot_history(pd.DataFrame({"epoch": [0, 1]})).axes == []
 
 
+def test_phases_are_parted(history: pd.DataFrame) -> None:
+    (axes,) = plots.plot_history(history.assign(phase=["head", "whole"]), panels=["loss"]).axes
+    assert axes.lines[-1].get_xdata() == [1.5, 1.5]
+    (axes,) = plots.plot_history(history.assign(phase="whole"), panels=["loss"]).axes
+    assert len(axes.lines) == 2
+
+
 def test_curves_are_drawn_as_computed(scores: tuple[np.ndarray, np.ndarray]) -> None:
     roc = metrics.compute_roc(*scores)
     axes = plots.plot_roc(roc, auc=0.9, operating=(0.1, 0.8)).axes[0]
