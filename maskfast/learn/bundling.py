@@ -1,6 +1,8 @@
 """Trained folds flow in, the bundle's draft flows out: calibrated, measured, drawn and described."""
 
 import io
+import shlex
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +20,7 @@ from maskfast.core.config import TrainConfig
 from maskfast.learn.fit import FoldResult, Setting
 from maskfast.learn.progress import log
 from maskfast.learn.recipe import make_spec
+from maskfast.learn.runs import hash_items
 from maskfast.score.calibration import apply_temperature, choose_threshold, fit_temperature
 from maskfast.score.metrics import compute_metrics
 from maskfast.score.plots import plot_history, render_png
@@ -53,7 +56,7 @@ def draft_bundle(results: Sequence[FoldResult], items: pd.DataFrame, setting: Se
         views=config.views,
         config=config.model_dump(mode="json"),
         metrics=metrics,
-        data=describe_data(items),
+        data=describe_data(items) | {"fingerprint": hash_items(items), "command": shlex.join(sys.argv)},
         export_pkl=export_learner(first.learn),
         validation=validation[["image", "label", "logit_no_mask", "logit_mask", "probability", "fold"]],
         report=_draw_report(results, setting, validation),

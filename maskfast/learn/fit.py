@@ -19,7 +19,7 @@ from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError
 from maskfast.learn.augment import make_augment
 from maskfast.learn.blocks import make_dls
-from maskfast.learn.checkpoint import Checkpointer, read_progress, restore_state
+from maskfast.learn.checkpoint import FORMAT, Checkpointer, read_progress, restore_state, save_checkpoint
 from maskfast.learn.learner import find_lr, make_learner
 from maskfast.learn.pixels import PixelCache
 from maskfast.learn.progress import History, Phase, Progress, log
@@ -31,6 +31,7 @@ from maskfast.learn.recipe import (
     plan_phases,
     weigh_rows,
 )
+from maskfast.learn.runs import CHECKPOINT
 from maskfast.learn.seeding import Seeding, mix_seed, seed_all
 from maskfast.learn.speed import Machine, count_workers, make_speed_callbacks
 from maskfast.learn.validate import predict_logits, read_arrays
@@ -68,7 +69,8 @@ def fit_fold(
 ) -> FoldResult:
     """Train one fold on items whose column `split` says train or valid, from the start or from a saved state.
 
-    Raises ConfigError where the loss is no number before anything was learned.
+    Raises ConfigError where the loss is no number before anything was learned, and InterruptedTraining after the state
+    was saved.
     """
     config = setting.config
     seed_all(mix_seed(config.seed, fold, "start"))
@@ -82,6 +84,7 @@ def fit_fold(
         if not progress.stopped:
             progress.phase, progress.epoch = progress.phase + 1, 0
     _take_best(learn, progress)
+    save_checkpoint(setting.folder / f"fold-{fold}.pt", {"format": FORMAT, "progress": progress.to_dict()})
     return FoldResult(learn, progress, *_validate(learn, setting, progress))
 
 
@@ -95,8 +98,9 @@ def fit_phase(
     if state:
         restore_state(learn, state)
     history = History(progress, plan, folds=setting.folds, early_stop=config.early_stop)
-    checkpoint = setting.folder / "checkpoint.pt"
-    saver = Checkpointer(checkpoint, progress, minutes=config.checkpoint_minutes, interrupted=setting.interrupted)
+    saver = Checkpointer(
+        setting.folder / CHECKPOINT, progress, minutes=config.checkpoint_minutes, interrupted=setting.interrupted
+    )
     callbacks = [history, saver, *_make_callbacks(setting, progress, plan)]
     rate = slice(phase.lr / phase.lr_mult, phase.lr) if phase.lr_mult > 1 and not phase.frozen else slice(phase.lr)
     if phase.lr_mult == 1:
@@ -166,6 +170,7 @@ def _take_best(learn: Learner, progress: Progress) -> None:
             f"{progress.lr:.2g}; say a lower --lr, or --precision fp32"
         )
     learn.model.load_state_dict(progress.best_state)
+    learn.opt = None
     if progress.stopped:
         log.warning("stopped early: %s; the best weights so far are kept", progress.stopped)
 

@@ -13,6 +13,7 @@ from maskfast.core.errors import ConfigError, DataError
 from maskfast.data.splits import add_groups, fold_items, split_items
 from maskfast.data.tables import drop_items, read_items, select_usable
 from maskfast.learn.progress import log
+from maskfast.learn.runs import name_run_folder
 
 
 def check_model(config: TrainConfig) -> None:
@@ -32,11 +33,6 @@ def check_out(out: Path) -> None:
         name_run_folder(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}: can't be written ({error.strerror}); name another folder") from error
-
-
-def name_run_folder(out: Path) -> Path:
-    """The folder beside the bundle in which a run keeps what it needs to go on, until it is done."""
-    return out.absolute().parent / f".{out.absolute().name}.training"
 
 
 def read_training_items(config: TrainConfig) -> pd.DataFrame:

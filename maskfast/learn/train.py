@@ -3,33 +3,34 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from fastai.learner import Learner
-from filelock import FileLock, Timeout
 
 from maskfast.bundle.backbones import describe_backbone
 from maskfast.bundle.manifest import Manifest
 from maskfast.bundle.store import write_bundle
 from maskfast.core.config import TrainConfig, make_config
 from maskfast.core.errors import ConfigError
+from maskfast.core.files import write_whole
 from maskfast.learn.bundling import draft_bundle
 from maskfast.learn.fit import FoldResult, Setting, fit_fold
-from maskfast.learn.prepare import (
-    check_model,
-    check_out,
-    choose_split,
-    list_unusable,
-    name_run_folder,
-    read_training_items,
-)
+from maskfast.learn.prepare import check_model, check_out, choose_split, list_unusable, read_training_items
 from maskfast.learn.progress import format_time, log
+from maskfast.learn.runs import (
+    CHECKPOINT,
+    begin_run,
+    hash_items,
+    hold_run_folder,
+    read_run,
+    read_state,
+    watch_interrupts,
+)
 from maskfast.learn.speed import choose_machine
 
 Data = str | os.PathLike[str]
@@ -57,49 +58,103 @@ def train_learner(data: Data | Sequence[Data], *, config: TrainConfig | None = N
 
 def run_training(config: TrainConfig) -> TrainedRun:
     """Do what a configuration says; see `train_learner`."""
-    began = time.monotonic()
+    config = _make_absolute(config)
     check_out(config.out)
     check_model(config)
-    folder = name_run_folder(config.out)
-    with _hold_alone(folder, config.out):
-        setting = _make_setting(config, folder)
-        items = read_training_items(config)
-        results = _fit_all(items, setting)
-        manifest = write_bundle(config.out, draft_bundle(results, items, setting))
+    with hold_run_folder(config.out) as folder:
+        begin_run(folder, config)
+        return _train_in(folder, config)
+
+
+def resume_training(told: TrainConfig) -> TrainedRun:
+    """Go on with the interrupted run into `told.out`; the weights end as if it had never been interrupted.
+
+    Raises ConfigError where there is none, where `told` says anything else than that run was told, and where the data
+    changed since.
+    """
+    config = read_run(told.out)
+    for name, value in _make_absolute(told).model_dump(exclude_unset=True).items():
+        if name != "out" and value != getattr(config, name):
+            raise ConfigError(f"--resume: {name} was {getattr(config, name)} in the interrupted run; leave it out")
+    check_out(config.out)
+    with hold_run_folder(config.out) as folder:
+        return _train_in(folder, config)
+
+
+def _train_in(folder: Path, config: TrainConfig) -> TrainedRun:
+    began = time.monotonic()
+    items = read_training_items(config)
+    _check_fingerprint(folder / "items.sha256", hash_items(items))
+    try:
+        with watch_interrupts() as interrupted:
+            setting = _make_setting(config, folder, interrupted)
+            results, setting = _fit_all(items, setting)
+    except KeyboardInterrupt:
+        log.warning("interrupted; go on with: maskfast train --resume --out %s", config.out)
+        raise
+    manifest = write_bundle(config.out, draft_bundle(results, items, setting))
     shutil.rmtree(folder, ignore_errors=True)
     log.info("%s written in %s", config.out, format_time(time.monotonic() - began))
     return TrainedRun(results[0].learn, manifest, list_unusable(items))
 
 
-def resume_training(config: TrainConfig) -> TrainedRun:
-    """Go on with the interrupted run into `config.out`."""
-    raise ConfigError(f"--out {config.out}: nothing to resume")
+def _fit_all(items: pd.DataFrame, setting: Setting) -> tuple[list[FoldResult], Setting]:
+    results = []
+    for fold in range(setting.folds):
+        split = choose_split(items, fold if setting.config.folds else None)
+        result, setting = _fit_despite_faults(split, setting, fold)
+        results.append(result)
+    return results, setting
 
 
-def _fit_all(items: pd.DataFrame, setting: Setting) -> list[FoldResult]:
-    if not setting.config.folds:
-        return [fit_fold(items, setting)]
-    return [fit_fold(choose_split(items, fold), setting, fold=fold) for fold in range(setting.config.folds)]
+def _fit_despite_faults(items: pd.DataFrame, setting: Setting, fold: int) -> tuple[FoldResult, Setting]:
+    """Fit a fold; out of memory halves the batch and starts it again, a dead worker is forgiven once."""
+    forgiven = False
+    while True:
+        try:
+            return fit_fold(items, setting, fold=fold, state=read_state(setting.folder, fold)), setting
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error) and setting.config.batch_size > 2:
+                setting = _halve_batch(setting)
+            elif "DataLoader worker" in str(error) and not forgiven:
+                forgiven = True
+                log.warning("%s; the epoch is tried once more", str(error).splitlines()[0])
+            else:
+                raise
 
 
-def _make_setting(config: TrainConfig, folder: Path) -> Setting:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of torch means that memory ran out, on a GPU or on the processor."""
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
+
+
+def _halve_batch(setting: Setting) -> Setting:
+    size = setting.config.batch_size // 2
+    log.warning("out of memory with %d pictures a step; the fold begins again with %d", setting.config.batch_size, size)
+    (setting.folder / CHECKPOINT).unlink(missing_ok=True)
+    torch.cuda.empty_cache()
+    return replace(setting, config=setting.config.model_copy(update={"batch_size": size}))
+
+
+def _check_fingerprint(path: Path, fingerprint: str) -> None:
+    if path.is_file() and path.read_text() != fingerprint:
+        raise ConfigError("--resume: the data changed since the interrupted run; leave the flag out to train anew")
+    write_whole(path, fingerprint)
+
+
+def _make_absolute(config: TrainConfig) -> TrainConfig:
+    """The same with absolute paths, so that it means the same from any folder and later."""
+    changed: dict[str, Any] = {"data": tuple(os.path.abspath(each) for each in config.data)} if config.data else {}
+    if config.weights not in ("imagenet", "none"):
+        changed["weights"] = os.path.abspath(config.weights)
+    return config.model_copy(update=changed)
+
+
+def _make_setting(config: TrainConfig, folder: Path, interrupted: Callable[[], bool]) -> Setting:
     backbone = describe_backbone(config.arch)
     machine = choose_machine(config.precision, device=config.device)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    return Setting(config, backbone, machine, config.size or backbone.size, folder, lambda: False)
-
-
-@contextmanager
-def _hold_alone(folder: Path, out: Path) -> Iterator[None]:
-    """Hold the run's folder; ConfigError where another training holds it."""
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConfigError(f"--out {out}: another training is writing there; wait for it, or name another") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return Setting(config, backbone, machine, config.size or backbone.size, folder, interrupted)
