@@ -123,6 +123,7 @@ def test_doctor_says_what_will_be_used_and_why(capsys: pytest.CaptureFixture[str
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    code = "import sys, maskfast.apps.cli.main; print([m for m in ('torch', 'fastai', 'pydantic', 'pandas') if m in sys.modules])"
+    heavy = ("torch", "fastai", "pydantic", "pandas")
+    code = f"import sys, maskfast.apps.cli.main; print([name for name in {heavy} if name in sys.modules])"
     run_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert run_.stdout.strip() == "[]"
