@@ -13,7 +13,7 @@ from maskfast.core.errors import ImageError
 from maskfast.core.files import write_whole
 from maskfast.core.image import open_image
 from maskfast.data.audit import FINDINGS, Audit
-from maskfast.data.names import disarm_name
+from maskfast.data.delimited import format_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,22 +35,13 @@ def write_audit(audit: Audit, folder: Path) -> list[Path]:
     """
     contents = {
         "audit.html": render_audit(audit),
-        "findings.csv": write_table(audit.findings),
-        "pictures.csv": write_table(audit.items.drop(columns=["boxes"], errors="ignore")),
+        "findings.csv": format_table(audit.findings),
+        "pictures.csv": format_table(audit.items.drop(columns=["boxes"], errors="ignore")),
         "audit.json": json.dumps(audit.summary, indent=2) + "\n",
     }
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
-
-
-def write_table(df: "pd.DataFrame") -> str:
-    """Return `df` as CSV, with text that begins like a formula disarmed."""
-    texts = df.select_dtypes(include=["object", "string"]).columns
-    safe = df.assign(
-        **{name: [disarm_name(cell) if isinstance(cell, str) else cell for cell in df[name]] for name in texts}
-    )
-    return str(safe.to_csv(index=False))
 
 
 def render_audit(audit: Audit) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import DataError
+from maskfast.data.names import disarm_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,3 +97,12 @@ def find_column(df: "pd.DataFrame", names: Sequence[str]) -> str | None:
     """Return the column of `df` that is called like the first of `names` that is there, without regard to case."""
     spelled = {column.casefold().replace(" ", "_"): column for column in df.columns}
     return next((spelled[name] for name in names if name in spelled), None)
+
+
+def format_table(df: "pd.DataFrame") -> str:
+    """Return `df` as CSV, with text that begins like a formula disarmed."""
+    texts = df.select_dtypes(include=["object", "string"]).columns
+    safe = df.assign(
+        **{name: [disarm_name(cell) if isinstance(cell, str) else cell for cell in df[name]] for name in texts}
+    )
+    return str(safe.to_csv(index=False))

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from maskfast.core.cache import cache_dir
@@ -29,7 +29,7 @@ _MEASURED = 128
 _BATCH = 512
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprint:
     """One picture's hashes and measures; those of a refused one are empty."""
 
@@ -70,7 +70,7 @@ def measure_pictures(
             measured += _measure_batch(store, paths[start : start + _BATCH], workers or os.cpu_count() or 1)
             if on_progress is not None:
                 on_progress(len(measured))
-    return pd.DataFrame([asdict(one) for one in measured], columns=list(Fingerprint.__dataclass_fields__))
+    return pd.DataFrame({field.name: [getattr(one, field.name) for one in measured] for field in fields(Fingerprint)})
 
 
 def _open_store() -> sqlite3.Connection:

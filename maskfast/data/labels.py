@@ -19,6 +19,10 @@ SPELLINGS: dict[str, int] = {
     "wearing a mask": 1,
     "mask on": 1,
     "has mask": 1,
+    "incorrect mask": 1,
+    "mask worn incorrectly": 1,
+    "mask weared incorrect": 1,
+    "face with mask incorrect": 1,
     "true": 1,
     "yes": 1,
     "y": 1,
@@ -46,7 +50,7 @@ SPELLINGS: dict[str, int] = {
     "f": 0,
     "negative": 0,
 }
-"""Spellings of the classes, as `fold_spelling` writes them."""
+"""Spellings of the classes, as `fold_spelling` writes them; a badly worn mask is worn."""
 
 BOX_CLASSES: dict[str, str] = {
     # Kaggle wobotintelligence/face-mask-detection-dataset, all twenty

@@ -20,7 +20,7 @@ def clean_name(name: str) -> str:
     r"""Return `name` in one spelling: Unicode NFC, `\` as `/`, without leading `./` and surrounding blanks."""
     cleaned = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
     while cleaned.startswith("./"):
-        cleaned = cleaned[2:].lstrip("/")
+        cleaned = cleaned[2:].lstrip("/").strip()
     return cleaned
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from maskfast.core.files import open_whole
+from maskfast.data.names import disarm_name
 from maskfast.score.predictor import Prediction
 
 COLUMNS = tuple(field.name for field in fields(Prediction))
@@ -39,9 +40,10 @@ def format_json(rows: Iterable[Prediction]) -> Iterator[str]:
 
 
 def format_csv_row(row: Prediction | None) -> str:
-    """Return the line of one prediction, or of the header."""
+    """Return the line of one prediction, or of the header; names that look like formulas get `./` in front."""
     line = io.StringIO()
-    values = COLUMNS if row is None else ["" if value is None else value for value in asdict(row).values()]
+    cells = {} if row is None else asdict(row) | {"image": disarm_name(row.image)}
+    values = ["" if value is None else value for value in cells.values()] or COLUMNS
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue()
 
