@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maskfast.core.errors import ImageError
 from maskfast.core.image import Method, Pixels, load_image, open_image
 from maskfast.score.explain import Explainer, Heat, overlay_heat
 
@@ -21,7 +22,10 @@ JPEG_QUALITY = 82
 
 @dataclass(frozen=True, kw_only=True)
 class ShownPicture:
-    """One row of an evaluation with its picture and the picture under its heat map, as JPEG bytes."""
+    """One row of an evaluation with its picture and the picture under its heat map, as JPEG bytes.
+
+    Both are empty where the picture can no longer be read.
+    """
 
     image: str
     source: str
@@ -29,8 +33,6 @@ class ShownPicture:
     answer: str
     probability: float
     loss: float
-    width: int
-    height: int
     picture: bytes
     heat: bytes
 
@@ -43,7 +45,11 @@ def show_worst(
     `method` is how the predictor makes a picture square: a squished one is shown in its own proportions.
     """
     for row in scored.nlargest(count, "loss").to_dict("records"):
-        picture, heat = _draw_picture(str(row["path"]), explainer, method)
+        try:
+            picture, heat = _draw_picture(str(row["path"]), explainer, method)
+            picture_jpeg, heat_jpeg = write_jpeg(picture), write_jpeg(overlay_heat(picture, heat))
+        except ImageError:  # the page says so in the picture's place
+            picture_jpeg = heat_jpeg = b""
         yield ShownPicture(
             image=str(row["image"]),
             source=str(row.get("source", "")),
@@ -51,10 +57,8 @@ def show_worst(
             answer=str(row["answer"]),
             probability=float(row["probability"]),
             loss=float(row["loss"]),
-            width=picture.shape[1],
-            height=picture.shape[0],
-            picture=write_jpeg(picture),
-            heat=write_jpeg(overlay_heat(picture, heat)),
+            picture=picture_jpeg,
+            heat=heat_jpeg,
         )
 
 

@@ -1,6 +1,6 @@
 """Labels and probabilities in, figures out: one weighted definition gives them and their bootstrap intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +14,9 @@ PROB_FLOOR = 1e-7
 
 ECE_BINS = 15
 """Equal-width bins of the expected calibration error (Guo et al. 2017, arXiv:1706.04599, section 4)."""
+
+CHUNK = 2**21
+"""Weights of bootstrap resamples held at a time (16 MiB, and a few times that while they are used)."""
 
 METRIC_NAMES = (
     "accuracy",
@@ -92,12 +95,20 @@ def explain_undefined(metrics: Metrics) -> dict[str, str]:
     return {name: reason for name, value in metrics.items() if value is None}
 
 
-def draw_weights(count: int, draws: int, *, groups: ArrayLike | None = None, seed: int = 0) -> Floats:
-    """Draw `draws` bootstrap resamples of `count` pictures as (draws, count) weights: how often each one was drawn."""
+def draw_weights(
+    count: int, draws: int, *, groups: ArrayLike | None = None, seed: int = 0, chunk: int = CHUNK
+) -> Iterator[Floats]:
+    """Draw `draws` bootstrap resamples of `count` pictures: yields (some, count) weights, how often each was drawn.
+
+    A chunk holds about `chunk` weights, and at least one resample; the resamples do not depend on it.
+    """
     members = np.arange(count) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     total = int(members.max(initial=-1)) + 1
     rng = np.random.default_rng(seed)
-    return rng.multinomial(total, np.full(total, 1 / total), size=draws)[:, members].astype(float)
+    step = max(1, chunk // max(1, count))
+    for start in range(0, draws, step):
+        drawn = rng.multinomial(total, np.full(total, 1 / total), size=min(step, draws - start))
+        yield drawn[:, members].astype(float)
 
 
 def compute_log_losses(labels: ArrayLike, probs: ArrayLike) -> Floats:
@@ -235,8 +246,8 @@ def _widen_certain(metrics: Metrics, members: NDArray[np.int64], y: Floats) -> M
     return widened
 
 
-def _bootstrap_intervals(y: Floats, p: Floats, threshold: float, weights: Floats) -> Metrics:
-    chunks = [_weigh_metrics(y, p, part, threshold) for part in np.array_split(weights, max(1, weights.size // 2**22))]
+def _bootstrap_intervals(y: Floats, p: Floats, threshold: float, weights: Iterable[Floats]) -> Metrics:
+    chunks = [_weigh_metrics(y, p, part, threshold) for part in weights]
     interval: Metrics = {}
     for name in METRIC_NAMES:
         low, high = _find_interval(np.concatenate([chunk[name] for chunk in chunks]))

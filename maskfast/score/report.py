@@ -56,7 +56,8 @@ def write_report(
     for figure in figures:
         write_whole(out / f"{figure.name}.png", figure.png)
     for index, picture in enumerate(shown, start=1):
-        write_whole(out / "worst" / f"{index:02}.jpg", picture.heat)
+        if picture.heat:
+            write_whole(out / "worst" / f"{index:02}.jpg", picture.heat)
     suspects = find_label_errors(evaluation.scored)
     write_label_errors(suspects, out)
     write_whole(out / ROWS_FILE, format_table(evaluation.rows.drop(columns="path")))

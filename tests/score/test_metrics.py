@@ -58,7 +58,7 @@ def test_every_figure_is_scikit_learns(threshold: float, digits: int) -> None:
 def test_intervals_are_quantiles_of_scikit_learn_on_the_resamples() -> None:
     labels, probs = draw_scores(120)
     metrics = compute_metrics(labels, probs, bootstrap=60, seed=3)
-    resamples = draw_weights(120, 60, seed=3)
+    resamples = np.concatenate(list(draw_weights(120, 60, seed=3)))
     drawn = [ask_oracle(labels, probs, weights, 0.5) for weights in resamples]
     for name in drawn[0]:
         low, high = np.quantile([one[name] for one in drawn], (0.025, 0.975))
@@ -78,7 +78,7 @@ def test_expected_calibration_error_by_its_definition() -> None:
 def test_resamples_draw_whole_groups_and_widen_the_interval() -> None:
     labels, probs = draw_scores(60)
     groups = np.repeat(np.arange(60), 10)
-    weights = draw_weights(600, 5, groups=groups)
+    (weights,) = draw_weights(600, 5, groups=groups)
     assert (weights.reshape(5, 60, 10) == weights.reshape(5, 60, 10)[:, :, :1]).all()
     repeated = np.repeat(labels, 10), np.repeat(probs, 10)
     alone = compute_metrics(*repeated, bootstrap=300)
@@ -174,3 +174,11 @@ def test_a_perfect_share_is_not_certain() -> None:
     expected = binomtest(10, 10).proportion_ci(method="wilson")
     assert (metrics["sensitivity_low"], metrics["sensitivity_high"]) == pytest.approx((expected.low, 1), abs=1e-6)
     assert metrics["accuracy_low"] == pytest.approx(binomtest(20, 20).proportion_ci(method="wilson").low, abs=1e-6)
+
+
+def test_resamples_do_not_depend_on_how_many_are_held_at_a_time() -> None:
+    whole = np.concatenate(list(draw_weights(50, 30, seed=1)))
+    pieces = list(draw_weights(50, 30, seed=1, chunk=200))
+    assert max(len(piece) for piece in pieces) == 4
+    assert np.array_equal(np.concatenate(pieces), whole)
+    assert (whole.sum(axis=1) == 50).all()
