@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
@@ -182,3 +184,19 @@ def test_resamples_do_not_depend_on_how_many_are_held_at_a_time() -> None:
     assert max(len(piece) for piece in pieces) == 4
     assert np.array_equal(np.concatenate(pieces), whole)
     assert (whole.sum(axis=1) == 50).all()
+
+
+PAIRS = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])), min_size=2, max_size=30
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(PAIRS.filter(lambda pairs: len({label for label, _ in pairs}) == 2), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+def test_any_few_pictures_with_ties_are_measured_as_scikit_learn_does(
+    pairs: list[tuple[int, float]], threshold: float
+) -> None:
+    labels, probs = (np.array(column) for column in zip(*pairs, strict=True))
+    metrics = compute_metrics(labels, probs, threshold=threshold)
+    expected = ask_oracle(labels, probs, np.ones(len(labels)), threshold)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-9)
