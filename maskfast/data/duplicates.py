@@ -40,8 +40,8 @@ def match_pictures(prints: "pd.DataFrame", *, max_distance: int = MAX_DISTANCE) 
     import numpy as np
 
     rows = np.flatnonzero(prints["hash"].to_numpy() != "")
-    plain = _to_signs(prints["hash"].iloc[rows].tolist())
-    mirrored = _to_signs(prints["mirrored"].iloc[rows].tolist())
+    plain = _pack(prints["hash"].iloc[rows].tolist())
+    mirrored = _pack(prints["mirrored"].iloc[rows].tolist())
     best = np.full((len(prints), 3), [-1, max_distance + 1, 0], dtype=np.int64)
     links = [np.zeros((2, 0), dtype=np.int64)]
     for left in range(0, len(rows), _TILE):
@@ -53,24 +53,29 @@ def match_pictures(prints: "pd.DataFrame", *, max_distance: int = MAX_DISTANCE) 
     return Matches(_connect(len(prints), np.concatenate(links, axis=1)), best[:, 0], best[:, 1], best[:, 2] == 1)
 
 
-def _to_signs(hashes: Sequence[str]) -> "npt.NDArray[np.float32]":
+def _pack(hashes: Sequence[str]) -> "npt.NDArray[np.uint8]":
     import numpy as np
 
     if len(hashes) == 0:
-        return np.zeros((0, 1), dtype=np.float32)
-    packed = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(len(hashes), -1)
+        return np.zeros((0, 1), dtype=np.uint8)
+    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(len(hashes), -1)
+
+
+def _to_signs(packed: "npt.NDArray[np.uint8]") -> "npt.NDArray[np.float32]":
+    import numpy as np
+
     return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
 
 
 def _compare(
-    plain: "npt.NDArray[np.float32]", mirrored: "npt.NDArray[np.float32]", top: int, left: int, max_distance: int
+    plain: "npt.NDArray[np.uint8]", mirrored: "npt.NDArray[np.uint8]", top: int, left: int, max_distance: int
 ) -> "npt.NDArray[np.int64]":
     """Return rows of (first, second, distance, mirrored) of one tile; the dot product of signs is bits - 2 distance."""
     import numpy as np
 
-    bits = plain.shape[1]
-    ours, others = plain[top : top + _TILE], slice(left, left + _TILE)
-    same, turned = ours @ plain[others].T, ours @ mirrored[others].T
+    bits = 8 * plain.shape[1]
+    ours, others = _to_signs(plain[top : top + _TILE]), slice(left, left + _TILE)
+    same, turned = ours @ _to_signs(plain[others]).T, ours @ _to_signs(mirrored[others]).T
     near = np.maximum(same, turned) >= bits - 2 * max_distance
     first, second = np.nonzero(np.triu(near, 1) if top == left else near)
     is_mirrored = turned[first, second] > same[first, second]
