@@ -59,6 +59,11 @@ def make_picture(level: int = 200, size: tuple[int, int] = (40, 30), kind: str =
     return buffer.getvalue()
 
 
+def _run(server: uvicorn.Server, config: uvicorn.Config, listener: socket.socket) -> None:
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve(sockets=[listener]))
+
+
 @contextmanager
 def run_app(app: Starlette, settings: ServeSettings) -> Iterator[str]:
     """The application on a free loopback port in a thread; yields its address and ends it cleanly."""
@@ -67,7 +72,7 @@ def run_app(app: Starlette, settings: ServeSettings) -> Iterator[str]:
         app,
         http=make_protocol(head_seconds=settings.head_seconds, max_connections=settings.max_connections),
         ws="none",
-        loop="asyncio",
+        loop="auto",
         lifespan="on",
         log_level="warning",
         server_header=False,
@@ -75,7 +80,7 @@ def run_app(app: Starlette, settings: ServeSettings) -> Iterator[str]:
         timeout_graceful_shutdown=10,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread = threading.Thread(target=lambda: _run(server, config, listener))
     thread.start()
     try:
         while not server.started and thread.is_alive():

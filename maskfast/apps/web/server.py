@@ -34,7 +34,7 @@ def run_server(
         create_app(predictor, settings),
         http=make_protocol(head_seconds=settings.head_seconds, max_connections=settings.max_connections),
         ws="none",
-        loop="asyncio",
+        loop="auto",
         lifespan="on",
         log_level="warning",
         access_log=False,
