@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import pytest
-from serving import make_picture, serve
+from serving import BrightnessPredictor, make_picture, serve
 
 DARK, BRIGHT, BROKEN = 51, 204, b"\xff\xd8\xff no picture"
 
@@ -107,6 +107,23 @@ def test_the_heat_map_is_laid_where_the_model_looked(page: Any) -> None:
     assert max(right) - min(right) < 10, "the right half is grey"
     page.get_by_role("switch", name="Heat map").uncheck(force=True)
     assert canvas.evaluate(read) == plain
+
+
+@pytest.mark.usefixtures("half_heat")
+def test_the_heat_map_of_a_cropping_model_covers_the_crop_alone(fresh: Any) -> None:
+    class CroppingPredictor(BrightnessPredictor):
+        method = "crop"
+
+    with serve(CroppingPredictor()) as (address, _):
+        page = fresh.open(address)
+        give(page, ("wide.png", make_picture(BRIGHT, size=(90, 30))))
+        page.get_by_role("switch", name="Heat map").check(force=True)
+        page.locator(".card.heated").wait_for()
+        row = page.locator(".card canvas").evaluate(
+            "(canvas) => [...canvas.getContext('2d').getImageData(0, 15, canvas.width, 1).data]"
+        )
+    colourful = [max(row[4 * x : 4 * x + 3]) - min(row[4 * x : 4 * x + 3]) > 40 for x in range(90)]
+    assert [x for x in range(90) if colourful[x]] == pytest.approx(range(30, 45), abs=1)
 
 
 def test_the_camera_is_watched_and_a_still_is_kept(page: Any) -> None:

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,7 +54,7 @@ from serving import BrightnessPredictor
 from maskfast.apps.web.server import run_server
 from maskfast.apps.web.settings import ServeSettings
 run_server(
-    BrightnessPredictor(lambda count: time.sleep(0.1)),
+    BrightnessPredictor(lambda count: time.sleep(0.04)),
     ServeSettings(port=0, decoders=1, seats=2, max_batch=2),
     announce=lambda address: print(address, flush=True),
 )
@@ -100,6 +101,35 @@ def assert_idle(url: str) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"still busy: {busy}")
+
+
+def test_memory_stays_flat() -> None:
+    picture = make_picture(120, size=(900, 900), kind="BMP")
+
+    def send(client: httpx.Client, count: int) -> None:
+        for _ in range(count):
+            answer = client.post("/api/predict", content=picture, headers={"content-type": "image/bmp"})
+            assert answer.status_code == 200
+
+    with start_server() as (server, url), httpx.Client(base_url=url, timeout=20) as client:
+        send(client, 20)
+        before = read_resident(server.pid)
+        send(client, 60)
+        grown = read_resident(server.pid) - before
+        server.terminate()
+    assert grown < 12 << 20, f"60 requests of {len(picture)} bytes left {grown} bytes"
+
+
+def read_resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def start_server() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-c", SERVER, str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server, server.stdout.readline().strip()
 
 
 # ---- raw connections -----------------------------------------------------------------------------------------------
@@ -545,10 +575,7 @@ def _(_: str) -> str:
 
 @fault("SIGTERM under load")
 def _(_: str) -> str:
-    command = [sys.executable, "-c", SERVER, str(Path(__file__).parents[1])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(16) as pool:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
+    with start_server() as (server, url), ThreadPoolExecutor(16) as pool:
         answers = [pool.submit(post, url, PICTURE) for _ in range(16)]
         for _ in range(100):
             text = httpx.get(f"{url}/metrics").text
