@@ -31,7 +31,7 @@ from maskfast.learn.recipe import (
     plan_phases,
     weigh_rows,
 )
-from maskfast.learn.runs import CHECKPOINT
+from maskfast.learn.runs import CHECKPOINT, name_finished
 from maskfast.learn.seeding import Seeding, mix_seed, seed_all
 from maskfast.learn.speed import Machine, count_workers, make_speed_callbacks
 from maskfast.learn.validate import predict_logits, read_arrays
@@ -84,7 +84,7 @@ def fit_fold(
         if not progress.stopped:
             progress.phase, progress.epoch = progress.phase + 1, 0
     _take_best(learn, progress)
-    save_checkpoint(setting.folder / f"fold-{fold}.pt", {"format": FORMAT, "progress": progress.to_dict()})
+    save_checkpoint(name_finished(setting.folder, fold), {"format": FORMAT, "progress": progress.to_dict()})
     return FoldResult(learn, progress, *_validate(learn, setting, progress))
 
 

@@ -63,9 +63,14 @@ def read_run(out: Path) -> TrainConfig:
         raise ConfigError(f"{path}: is damaged ({error}); leave --resume out to start anew") from error
 
 
+def name_finished(folder: Path, fold: int) -> Path:
+    """The file of a fold's state once it is trained."""
+    return folder / f"fold-{fold}.pt"
+
+
 def read_state(folder: Path, fold: int) -> dict[str, Any] | None:
     """The saved state of a fold: finished, in mid-run, or None where it was not begun."""
-    finished = folder / f"fold-{fold}.pt"
+    finished = name_finished(folder, fold)
     if finished.is_file():
         return load_checkpoint(finished)
     if (folder / CHECKPOINT).is_file():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskfast.apps.cli.engine import EngineChoice
 from maskfast.core.errors import ConfigError, MaskfastError
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ class BackendChoice(StrEnum):
     INT8 = "int8"
     TORCH = "torch"
     TORCH_FP32 = "torch-fp32"
-
-
-class EngineChoice(StrEnum):
-    """Where the work is done."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 Model = Annotated[

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskfast.apps.cli.engine import EngineChoice
 from maskfast.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from maskfast.core.config import TrainConfig
-    from maskfast.learn.train import TrainedRun
+    from maskfast.learn.train import Ahead, TrainedRun
 
 FLAGS = {
     "positive": "The class or folder that is 'mask', where unclear.",
@@ -84,6 +85,12 @@ def train(
     ] = None,
     again: Annotated[Path | None, typer.Option("--from", help="Train what this bundle.json says again.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run into --out.")] = False,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="ray: train folds side by side on a Ray cluster.")
+    ] = EngineChoice.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster, auto or host:port. Default: this machine's cores alone.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no news, only the result.")] = False,
     **flags: Any,
@@ -103,10 +110,24 @@ def train(
             warnings.filterwarnings("ignore", message=message)
         from maskfast.learn.train import resume_training, run_training
 
-        run = resume_training(told) if resume else run_training(told)
+        ahead = _plan_ahead(engine, address)
+        run = resume_training(told, ahead=ahead) if resume else run_training(told, ahead=ahead)
     _print_result(run, told, as_json=as_json)
     if len(run.unusable):
         raise typer.Exit(1)
+
+
+def _plan_ahead(engine: EngineChoice, address: str | None) -> "Ahead | None":
+    """Return what trains the folds before they are gone through; None where nothing does."""
+    from functools import partial
+
+    if engine is EngineChoice.LOCAL:
+        if address is not None:
+            raise ConfigError(f"--address {address}: only the ray engine joins a cluster; add --engine ray")
+        return None
+    from maskfast.apps.cluster.folds import train_folds_on_ray
+
+    return partial(train_folds_on_ray, address=address)
 
 
 def _make_flag(name: str, text: str) -> inspect.Parameter:
