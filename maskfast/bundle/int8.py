@@ -121,9 +121,10 @@ class _Pictures:
 def _hush_root_logger() -> Iterator[None]:
     """Keep onnxruntime's advice to users of its quantiser from our users; it writes to the root logger."""
     root = logging.getLogger()
-    before = root.level
+    before, handlers = root.level, list(root.handlers)
     root.setLevel(logging.ERROR)
     try:
         yield
     finally:
         root.setLevel(before)
+        root.handlers[:] = handlers  # logging.info gives a bare root logger a handler of its own

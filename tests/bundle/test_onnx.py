@@ -1,4 +1,5 @@
 import json
+import logging
 
 import numpy as np
 import onnx
@@ -133,3 +134,10 @@ def test_the_bounds_of_int8(monkeypatch, seen, reason):
     assert bool(change.describe_excess()) is bool(reason)
     unknown = maskfast.bundle.int8.compare(exact, np.array(seen), np.array([-1] * 4), 0.5)
     assert (unknown.accuracy, unknown.log_loss) == (None, None)
+
+
+def test_quantising_leaves_logging_as_it_was(tmp_path, monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    write_bundle(tmp_path / "model", make_toy_draft())
+    assert root.handlers == []
