@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskfast.data.archives import extract_zip, list_members
-from maskfast.data.names import PICTURE_SUFFIXES
+from maskfast.data.names import PICTURE_SUFFIXES, walk_files
 
 FOLDER_NAMES = ("images", "Images", "image", "imgs", "pictures", "photos", "medical mask")
 """Folders beside a table that hold its pictures; for each also the archive of that name."""
@@ -12,8 +12,8 @@ FOLDER_NAMES = ("images", "Images", "image", "imgs", "pictures", "photos", "medi
 def find_picture_roots(folder: Path) -> list[Path]:
     """Return the folders to look for a table's pictures in, the likeliest first; the table's own is the last.
 
-    An `images` folder counts before `images.zip`, and that before any other archive of pictures. Archives are
-    unpacked into the cache. Raises ArchiveError.
+    An `images` folder counts before `images.zip`, and that before pictures anywhere in the folder; only where there are
+    none are other archives opened. Archives are unpacked into the cache. Raises ArchiveError.
     """
     named = [folder / name for name in FOLDER_NAMES if (folder / name).is_dir()]
     if named:
@@ -24,7 +24,7 @@ def find_picture_roots(folder: Path) -> list[Path]:
 
 def _find_archives(folder: Path) -> list[Path]:
     named = [path for name in FOLDER_NAMES if (path := folder / f"{name}.zip").is_file()]
-    if named:
+    if named or any(path.suffix.casefold() in PICTURE_SUFFIXES for path in walk_files(folder)):
         return named[:1]
     return [path for path in sorted(folder.glob("*.zip")) if _holds_pictures(path)]
 

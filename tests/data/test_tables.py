@@ -174,3 +174,10 @@ def test_spot_the_mask_as_it_is(shared: Path) -> None:
     assert (items["status"] == "ok").all()
     assert items["label"].notna().sum() == 1308
     assert items["split"].eq("test").sum() == 509
+
+
+def test_an_archive_of_another_purpose_is_left_closed(write_pictures: Callable[..., Path]) -> None:
+    folder = write_pictures("in/a.jpg", "in/b.jpg")
+    (folder / "invoices.zip").write_bytes(b"PK\3\4 encrypted by somebody")
+    (folder / "t.csv").write_text("path,label\nin/a.jpg,1\nin/b.jpg,0\n")
+    assert read_items(folder / "t.csv")["status"].tolist() == ["ok", "ok"]
