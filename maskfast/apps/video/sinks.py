@@ -19,6 +19,8 @@ from maskfast.core.files import write_whole
 
 logger = logging.getLogger(__name__)
 GREEN, AMBER, WHITE, BLACK = (110, 150, 20), (20, 120, 220), (255, 255, 255), (0, 0, 0)
+LONGEST_STILL = 10.0
+"""Seconds that the annotated video stands still at most while a stream is away."""
 WEBHOOK_SECONDS = 5.0
 WEBHOOK_PLACES = 100
 """Calls that may wait for a slow webhook; more are dropped, and said so."""
@@ -44,10 +46,14 @@ def draw_state(pixels: Pixels, state: State) -> Pixels:
 class VideoSink:
     """Writes an mp4 at a steady rate: a frame is repeated or left out so that the video takes as long as it took.
 
+    A gap without frames is shortened to LONGEST_STILL seconds.
+
     Written beside the target under another name and renamed by `close`, so the target is always playable.
     """
 
     def __init__(self, path: Path, *, fps: float) -> None:
+        if path.suffix.lower() != ".mp4":
+            raise ConfigError(f"--out {path}: only .mp4 is written; give it that ending")
         self.path = path
         self.fps = fps
         self.part = path.with_name(f".{path.stem}.part.mp4")
@@ -62,10 +68,13 @@ class VideoSink:
             self._open(frame, drawn)
         if (drawn.shape[1], drawn.shape[0]) != self._size:
             drawn = import_extra("cv2", "video").resize(drawn, self._size)
-        due = round((frame.seconds - self._first) * self.fps) + 1
-        for _ in range(due - self._written):
+        missing = round((frame.seconds - self._first) * self.fps) + 1 - self._written
+        if missing > LONGEST_STILL * self.fps:
+            self._first += missing / self.fps - LONGEST_STILL
+            missing = round(LONGEST_STILL * self.fps)
+        for _ in range(missing):
             self._writer.write(drawn)
-        self._written = max(self._written, due)
+        self._written += max(0, missing)
 
     def close(self) -> None:
         """Finish the file and give it its name."""

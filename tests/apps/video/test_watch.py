@@ -19,6 +19,8 @@ from PIL import Image
 from serving import BrightnessPredictor, make_picture
 
 from maskfast.apps.cli.main import run
+from maskfast.apps.video.frames import Frame
+from maskfast.apps.video.sinks import VideoSink
 from maskfast.apps.video.watch import WatchOptions, watch_source
 from maskfast.core.errors import ConfigError, DataError
 
@@ -138,8 +140,19 @@ def test_a_window_without_a_screen_says_what_to_do(video: Path) -> None:
 def test_options_that_make_no_sense_are_refused(video: Path) -> None:
     with pytest.raises(ConfigError, match="--hysteresis"):
         watch(video, hysteresis=0.7)
+    with pytest.raises(ConfigError, match=r"--out .*\.mp4"):
+        watch(video, out=Path("annotated.avi"))
     with pytest.raises(ConfigError, match="--webhook"):
         watch(video, webhook="file:///etc/passwd")
+
+
+def test_the_video_keeps_time_and_shortens_a_long_gap(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4", fps=10)
+    for seconds in (100.0, 100.05, 100.1, 101.0, 3700.0, 3701.0):
+        frame = Frame(seconds, draw_frame(100))
+        sink.write(frame, frame.pixels)
+    sink.close()
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 1 + 1 + 9 + 100 + 10
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------
