@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from maskfast.bundle.manifest import format_manifest
-from maskfast.core.errors import ConfigError, MaskfastError
+from maskfast.core.errors import MaskfastError
 from maskfast.data.archives import ZipMember
 from maskfast.data.listing import list_images
 from maskfast.score.decoders import DecoderPool
 from maskfast.score.predictor import BATCH, Prediction, Predictor
-from maskfast.score.rows import ROW_WRITERS, write_rows
+from maskfast.score.rows import check_rows_file, write_rows
 
 Pictures = list[tuple[str, Path | ZipMember]]
 Track = Callable[[Iterator[Prediction], int, int], Iterable[Prediction]]
@@ -73,8 +73,7 @@ def score_to_file(
     Raises ConfigError for another ending, MaskfastError where the disk is full.
     """
     out = Path(out)
-    if out.suffix.lower() not in ROW_WRITERS:
-        raise ConfigError(f"--out {out}: unknown ending; use {', '.join(ROW_WRITERS)}")
+    check_rows_file(out)
     pictures = list(list_images(inputs))
     journal = _Journal(out, _describe_run(predictor, tta, [name for name, _ in pictures]))
     done = journal.open()

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from maskfast.core.errors import ConfigError
 from maskfast.core.files import open_whole
 from maskfast.data.names import disarm_name
 from maskfast.score.predictor import Prediction
@@ -16,6 +17,17 @@ from maskfast.score.predictor import Prediction
 COLUMNS = tuple(field.name for field in fields(Prediction))
 GROUP = 4096
 """Rows of one Parquet row group."""
+
+
+def check_rows_file(out: Path) -> None:
+    """Raise ConfigError where rows cannot be written in the format of `out`, before anything is scored."""
+    if out.suffix.lower() not in ROW_WRITERS:
+        raise ConfigError(f"--out {out}: unknown ending; use {', '.join(ROW_WRITERS)}")
+    if out.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"--out {out}: {error.name} is not installed; pip install pyarrow") from error
 
 
 def write_rows(out: Path, rows: Iterable[Prediction]) -> None:

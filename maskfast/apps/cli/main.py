@@ -59,6 +59,8 @@ def run(args: list[str]) -> int:
     except (MaskfastError, TyperException) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
         return _report(message, 2)
+    except ModuleNotFoundError as error:
+        return _report(f"{error.name} is not installed; pip install maskfast brings all but the extras", 2)
     except OSError as error:
         return _report(_describe_os_error(error), 2)
 
