@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from maskfast.core.colour import convert_to_rgb
 from maskfast.core.errors import ImageError
 from maskfast.core.formats import PLUGINS, describe_flaw, find_format, import_plugin
 
@@ -89,7 +90,7 @@ def open_image(
         if at_least and img.format == "JPEG" and img is not source:
             img.draft(None, (at_least, at_least))
         img.load()
-        return _to_rgb(_turn_upright(img))
+        return convert_to_rgb(_turn_upright(img))
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -248,46 +249,6 @@ def _find_turn(img: Image.Image) -> Image.Transpose | None:
     except Exception:  # broken metadata around whole pixels: the picture is taken as it lies
         orientation = 1
     return _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
-
-
-def _to_rgb(img: Image.Image) -> Image.Image:
-    if img.mode.startswith(("I", "F")):
-        return _scale_deep(img).convert("RGB")
-    if img.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in img.info:
-        return _lay_on_white(img.convert("RGBA"))
-    if img.mode == "LAB":
-        return _convert_lab(img)
-    return img.convert("RGB")
-
-
-def _lay_on_white(img: Image.Image) -> Image.Image:
-    white = Image.new("RGB", img.size, "white")
-    white.paste(img, mask=img.getchannel("A"))
-    return white
-
-
-def _convert_lab(img: Image.Image) -> Image.Image:
-    from PIL import ImageCms
-
-    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-    converted = ImageCms.applyTransform(img, transform)
-    assert converted is not None, "only in-place transforms return nothing"
-    return converted
-
-
-def _scale_deep(img: Image.Image) -> Image.Image:
-    """Bring 16-bit, 32-bit and float pixels to 0..255: by the smallest usual range (1, 255, 65535) that holds them.
-
-    16-bit modes always span 65535. Values beyond 65535 or below zero are stretched from their minimum and maximum.
-    """
-    values: npt.NDArray[np.float64] = np.asarray(img).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise _RefusedError("has pixels that are not finite")
-    low, high = float(values.min()), float(values.max())
-    tops = [65535.0] if img.mode.startswith("I;16") else [255.0, 65535.0] if img.mode == "I" else [1.0, 255.0, 65535.0]
-    bottom, top = (0.0, min(top for top in tops if high <= top)) if low >= 0 and high <= tops[-1] else (low, high)
-    scaled = (values - bottom) * (255.0 / max(top - bottom, 1e-12))
-    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
 
 
 def _squish(img: Image.Image, size: int) -> Image.Image:
