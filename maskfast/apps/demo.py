@@ -7,7 +7,8 @@ from pathlib import Path
 from maskfast.core.errors import ConfigError
 
 SIZE = 64
-EPOCHS = 10
+BATCH_SIZE = 16
+EPOCHS = 16
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class DemoResult:
     submission: Path
 
 
-def run_demo(out: str | Path, *, count: int = 400, seed: int = 0) -> DemoResult:
+def run_demo(out: str | Path, *, count: int = 960, seed: int = 0) -> DemoResult:
     """Draw `count` pictures into `out`/data, train resnet34 from scratch on them and score the test ones.
 
     `out` must be new, empty, or made by an earlier demo. Raises ConfigError otherwise.
@@ -37,7 +38,16 @@ def run_demo(out: str | Path, *, count: int = 400, seed: int = 0) -> DemoResult:
     data = draw_demo(out / "data", count=count, seed=seed)
     model, submission = out / "model", out / "submission.csv"
     train_learner(
-        data, arch="resnet34", weights="none", size=SIZE, frozen_epochs=0, epochs=EPOCHS, lr=3e-3, seed=seed, out=model
+        data,
+        arch="resnet34",
+        weights="none",
+        size=SIZE,
+        frozen_epochs=0,
+        epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        lr=1e-3,
+        seed=seed,
+        out=model,
     )
     write_submission(load(model), data, submission)
     metrics = _measure(submission, data / "truth.csv")
