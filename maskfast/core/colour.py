@@ -1,8 +1,10 @@
 """Pictures of any of Pillow's modes go in, 8-bit RGB comes out."""
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
+
+_ROWS = 64
+"""Rows that are scaled at a time, so that the float pixels of a large picture never exist all at once."""
 
 
 def convert_to_rgb(img: Image.Image) -> Image.Image:
@@ -13,7 +15,7 @@ def convert_to_rgb(img: Image.Image) -> Image.Image:
     if img.mode.startswith(("I", "F")):
         return _scale_deep(img).convert("RGB")
     if img.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in img.info:
-        return _lay_on_white(img.convert("RGBA"))
+        return _lay_on_white(img if img.mode == "RGBA" else img.convert("RGBA"))
     if img.mode == "LAB":
         return _convert_lab(img)
     return img.convert("RGB")
@@ -39,11 +41,15 @@ def _scale_deep(img: Image.Image) -> Image.Image:
 
     16-bit modes always span 65535. Values beyond 65535 or below zero are stretched from their minimum and maximum.
     """
-    values: npt.NDArray[np.float64] = np.asarray(img).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("has pixels that are not finite")
+    values = np.asarray(img)
     low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("has pixels that are not finite")
     tops = [65535.0] if img.mode.startswith("I;16") else [255.0, 65535.0] if img.mode == "I" else [1.0, 255.0, 65535.0]
     bottom, top = (0.0, min(top for top in tops if high <= top)) if low >= 0 and high <= tops[-1] else (low, high)
-    scaled = (values - bottom) * (255.0 / max(top - bottom, 1e-12))
-    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+    scale = 255.0 / max(top - bottom, 1e-12)
+    scaled = np.empty(values.shape, dtype=np.uint8)
+    for start in range(0, len(values), _ROWS):
+        part = values[start : start + _ROWS].astype(np.float64)
+        scaled[start : start + _ROWS] = np.rint((part - bottom) * scale).clip(0, 255)
+    return Image.fromarray(scaled)

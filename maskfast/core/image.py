@@ -90,7 +90,9 @@ def open_image(
         if at_least and img.format == "JPEG" and img is not source:
             img.draft(None, (at_least, at_least))
         img.load()
-        return convert_to_rgb(_turn_upright(img))
+        rgb = convert_to_rgb(_turn_upright(img))
+        rgb.info.clear()  # what it says of orientation and transparency is done; said again it would be done again
+        return rgb
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:

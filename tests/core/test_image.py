@@ -3,6 +3,7 @@ import random
 import struct
 import threading
 import time
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -63,6 +64,28 @@ def test_jpeg_orientation_is_what_pillow_makes_of_it(orientation: int) -> None:
     exif[0x0112] = orientation
     data = encode(make_scene(), "JPEG", exif=exif)
     assert np.array_equal(open_image(data), ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_an_opened_picture_can_be_opened_again(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    once = open_image(encode(make_scene(), kind, exif=exif))
+    assert once.size == (60, 90)
+    assert np.array_equal(open_image(once), once)
+    clear = open_image(
+        encode(make_scene().convert("L"), "PNG", transparency=make_scene().convert("L").getpixel((0, 0)))
+    )
+    assert np.array_equal(open_image(clear), clear)
+
+
+def test_the_memory_of_deep_pixels_is_bounded() -> None:
+    data = encode(Image.fromarray(np.zeros((4000, 4000), dtype=np.uint16)), "PNG")
+    tracemalloc.start()
+    open_image(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # 16 million pixels of float64 would be 128 MB
 
 
 def test_broken_exif_does_not_cost_the_picture() -> None:
