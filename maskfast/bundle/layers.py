@@ -17,13 +17,13 @@ class ConcatPool(nn.Module):
 
 
 class LogSumExpPool(nn.Module):
-    """A soft maximum over places, (N,1,h,w) to (N,): log(mean(exp(r * s))) / r.
+    """A soft maximum over places, (N,1,h,w) to (N,): log(sum(exp(r * s))) / r, which a larger sharpness r hardens.
 
-    With sharpness r near 0 it is the mean, with a large r the maximum; Pinheiro and Collobert,
-    "From Image-level to Pixel-level Labeling with Convolutional Networks", CVPR 2015, equation 3.
+    After Pinheiro and Collobert, "From Image-level to Pixel-level Labeling with Convolutional Networks", CVPR 2015,
+    whose equation 3 divides by the number of places; here a head's bias takes that part.
     """
 
-    def __init__(self, sharpness: float = 4.0, *, learned: bool = False) -> None:
+    def __init__(self, sharpness: float = 2.0, *, learned: bool = False) -> None:
         super().__init__()
         start = torch.tensor(float(sharpness)).log()
         if learned:
@@ -34,29 +34,35 @@ class LogSumExpPool(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         """Pool the score map in float32, where the sum of exponentials is exact enough at any precision."""
         sharpness = self.log_sharpness.float().exp()
-        flat = scores.float().flatten(1)
-        return (torch.logsumexp(flat * sharpness, dim=1) - torch.log(torch.tensor(float(flat.shape[1])))) / sharpness
+        return torch.logsumexp(scores.float().flatten(1) * sharpness, dim=1) / sharpness
 
 
 class MilHead(nn.Module):
     """'At least one' as multiple-instance learning: 1x1 convolutions score every place, a soft maximum pools them."""
 
+    START = -3.0
+    """The score of a place before anything is learned: most places show no mask."""
+
     def __init__(self, features: int, hidden: int, dropout: float, sharpness: float, *, learned: bool) -> None:
         super().__init__()
+        last = nn.Conv2d(hidden, 1, 1)
+        nn.init.normal_(last.weight, std=0.02)
+        nn.init.constant_(last.bias, self.START)  # type: ignore[arg-type]
         self.score = nn.Sequential(
-            nn.BatchNorm2d(features),
             nn.Dropout2d(dropout / 2),
             nn.Conv2d(features, hidden, 1, bias=False),
             nn.BatchNorm2d(hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
-            nn.Conv2d(hidden, 1, 1),
+            last,
         )
         self.pool = LogSumExpPool(sharpness, learned=learned)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
         """Feature maps (N,C,h,w) to logits (N,2) whose difference is the pooled score."""
-        evidence = self.pool(self.score(features))
+        evidence = self.scale * self.pool(self.score(features)) + self.bias
         return torch.stack([-evidence / 2, evidence / 2], dim=1)
 
 

@@ -22,7 +22,7 @@ class NetworkSpec(BaseModel):
     hidden: int = Field(default=512, ge=1, description="width of the hidden layer of the head")
     dropout: float = Field(default=0.5, ge=0, lt=1)
     concat_pool: bool = Field(default=True, description="pool by maximum and mean, not by mean alone")
-    sharpness: float = Field(default=4.0, gt=0, description="of the soft maximum over places (head 'mil')")
+    sharpness: float = Field(default=2.0, gt=0, description="of the soft maximum over places (head 'mil')")
     learn_sharpness: bool = Field(default=False, description="train the sharpness with the weights (head 'mil')")
 
 

@@ -30,7 +30,7 @@ class TrainConfig(BaseModel):
     head: Literal["concat", "mil"] = Field(default="concat", description="'mil' scores places: for whole scenes")
     hidden: int = Field(default=512, ge=1, description="width of the head's hidden layer")
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    sharpness: float = Field(default=4.0, gt=0, description="of the soft maximum over places (head 'mil')")
+    sharpness: float = Field(default=2.0, gt=0, description="of the soft maximum over places (head 'mil')")
     learn_sharpness: bool = Field(default=False, description="train the sharpness too (head 'mil')")
 
     # The recipe
@@ -41,11 +41,17 @@ class TrainConfig(BaseModel):
     lr_mult: float = Field(default=100.0, ge=1, description="the first layers learn so many times slower than the head")
     optimizer: Literal["auto", "adam", "sgd"] = Field(default="auto", description="'auto': sgd for simple_cnn")
     weight_decay: float = Field(default=0.01, ge=0)
-    augment: Literal["default", "strong", "classic", "scenes", "none"] = "default"
+    augment: Literal["default", "strong", "classic", "scenes", "light", "none"] = "default"
     mixup: float = Field(default=0.0, ge=0, description="alpha of mixup; 0 is off")
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     balance: Literal["none", "weights", "sampling"] = Field(default="none", description="against unequal classes")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of averaged weights a step; 0 is off")
+    stem: int = Field(default=0, ge=0, description="so many first layers stay as pretrained: faster")
+    scenes: int = Field(default=0, ge=0, description="made scenes an epoch, from boxed faces, in place of the pictures")
+    scene_sizes: tuple[int, ...] = Field(
+        default=(256, 320, 384), description="sides they are made with, multiples of 32"
+    )
+    places: float = Field(default=0.5, ge=0, description="weight of the loss of places in made scenes (head 'mil')")
     early_stop: int = Field(default=0, ge=0, description="stop after so many epochs without progress; 0 never")
     progressive: tuple[int, ...] = Field(default=(), description="smaller sizes for equal first parts of the epochs")
     views: tuple[View, ...] = Field(
@@ -76,6 +82,8 @@ class TrainConfig(BaseModel):
     def _check_together(self) -> "TrainConfig":
         if self.folds == 1:
             raise ValueError("folds: 1 leaves nothing to validate on; say 0, or 2 or more")
+        if self.scenes and self.head != "mil":
+            raise ValueError("scenes: made scenes teach places; say head 'mil' with them")
         if self.recall is not None and (self.cost_miss or self.cost_false_alarm):
             raise ValueError("recall: a threshold is chosen for a recall or for costs, not for both")
         if self.epochs + self.frozen_epochs == 0:

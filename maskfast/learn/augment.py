@@ -56,6 +56,10 @@ PRESETS: Mapping[str, AugmentSpec | None] = MappingProxyType(
         "scenes": AugmentSpec(
             max_zoom=1.4, min_zoom=0.4, max_lighting=0.3, max_shift=0.1, p_affine=0.9, p_grey=0.1, p_coarse=0.3,
         ),
+        # For made scenes, whose geometry is varied while they are made.
+        "light": AugmentSpec(
+            do_flip=False, max_rotate=0.0, max_zoom=1.0, max_warp=0.0, max_lighting=0.25, p_grey=0.05, p_coarse=0.15,
+        ),
         "none": None,
     }
 )  # fmt: skip
@@ -122,7 +126,8 @@ class Augment(DisplayedTransform):  # type: ignore[misc]
         plain = images.as_subclass(Tensor)
         size = self.size or plain.shape[-1]
         matrices = draw_matrices(self.spec, len(plain), generator=self.generator)
-        plain = warp_images(plain, matrices.to(plain.device), size, pad_mode=self.spec.pad_mode)
+        if size != plain.shape[-1] or not torch.equal(matrices, torch.eye(3).expand_as(matrices)):
+            plain = warp_images(plain, matrices.to(plain.device), size, pad_mode=self.spec.pad_mode)
         plain = change_lighting(plain, *draw_lighting(self.spec, len(plain), generator=self.generator))
         plain = self._coarsen(self._remove_colour(plain))
         return TensorImage(plain)

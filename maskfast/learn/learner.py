@@ -55,7 +55,7 @@ def make_learner(
         n_out=2,
         pretrained=pretrained,
         custom_head=build_head(spec),
-        init=None if spec.arch == "simple_cnn" else nn.init.kaiming_normal_,
+        init=nn.init.kaiming_normal_ if spec.head == "concat" else None,
         splitter=split_parameters,
         loss_func=loss_func,
         metrics=list(metrics),
@@ -72,7 +72,7 @@ def split_parameters(model: nn.Module) -> list[list[nn.Parameter]]:
     The body is parted at 7/10 of its chain of layers, as fastai parts a resnet (six of eight).
     """
     body, head = model[0], model[1:]  # type: ignore[index]
-    layers = _find_chain(body)
+    layers = find_chain(body)
     cut = round(len(layers) * 0.7)
     while cut > 1 and not any(True for layer in layers[cut:] for _ in layer.parameters()):
         cut -= 1
@@ -139,9 +139,9 @@ def _choose_optimizer(name: str) -> Callable[..., Any]:
     return known[name]
 
 
-def _find_chain(module: nn.Module) -> list[nn.Module]:
+def find_chain(module: nn.Module) -> list[nn.Module]:
     """The layers of the longest chain near the top: what is left after unwrapping modules of one or two children."""
     children = list(module.children())
     if len(children) > 2 or not children:
         return children or [module]
-    return _find_chain(max(children, key=lambda child: sum(p.numel() for p in child.parameters())))
+    return find_chain(max(children, key=lambda child: sum(p.numel() for p in child.parameters())))

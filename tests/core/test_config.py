@@ -86,7 +86,7 @@ def test_broken_files_are_told(text: str, word: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_names_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="shipped names are challenge"):
+    with pytest.raises(ConfigError, match="challenge, scenes"):
         read_config("nothing")
 
 

@@ -28,7 +28,7 @@ FLAGS = {
     "head": "concat, or mil for whole scenes.  [default: concat]",
     "hidden": "Width of the head's hidden layer.  [default: 512]",
     "dropout": "In the head.  [default: 0.5]",
-    "sharpness": "Of the soft maximum over places, with --head mil.  [default: 4]",
+    "sharpness": "Of the soft maximum over places, with --head mil.  [default: 2]",
     "learn-sharpness": "Train the sharpness too.",
     "frozen-epochs": "Epochs that train only a pretrained network's head.  [default: 1]",
     "epochs": "Epochs that train the whole network.  [default: 4]",
@@ -37,11 +37,15 @@ FLAGS = {
     "lr-mult": "The first layers learn so many times slower.  [default: 100]",
     "optimizer": "auto, adam or sgd.  [default: auto]",
     "weight-decay": "[default: 0.01]",
-    "augment": "default, strong, classic, scenes or none.  [default: default]",
+    "augment": "default, strong, classic, scenes, light or none.  [default: default]",
     "mixup": "Alpha of mixup; 0 is off.  [default: 0]",
     "label-smoothing": "[default: 0]",
     "balance": "none, weights or sampling, against unequal classes.  [default: none]",
     "ema": "Decay of averaged weights a step; 0 is off.  [default: 0]",
+    "stem": "So many first layers stay as pretrained: faster.  [default: 0]",
+    "scenes": "Made scenes an epoch, from boxed faces, in place of the pictures; with --head mil.  [default: 0]",
+    "scene-sizes": "Sides they are made with, multiples of 32.  [default: 256,320,384]",
+    "places": "Weight of the loss of places in made scenes.  [default: 0.5]",
     "early-stop": "Stop after so many epochs without progress; 0 never.  [default: 0]",
     "progressive": "Smaller sizes for the first epochs, such as 128 or 128,176.",
     "views": "Averaged at every prediction, such as plain,flip or plain@256,plain@384.  [default: plain]",
@@ -60,7 +64,7 @@ FLAGS = {
 }
 """A flag for each option of core.config.TrainConfig, with its help."""
 SWITCHES = {"learn-sharpness", "cache", "deterministic"}
-LISTS = {"progressive", "views"}
+LISTS = {"progressive", "views", "scene-sizes"}
 IMPORT_NOISE = ("`torch.jit.script` is deprecated", "The 'mode.chained_assignment' option is deprecated")
 """Warnings that fastai's own imports cause with newer torch and pandas; nobody here can act on them."""
 
