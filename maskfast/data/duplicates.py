@@ -39,18 +39,30 @@ def match_pictures(prints: "pd.DataFrame", *, max_distance: int = MAX_DISTANCE) 
     """
     import numpy as np
 
-    rows = np.flatnonzero(prints["hash"].to_numpy() != "")
+    firsts, links = _find_equals(prints["hash"].tolist())
+    rows = np.flatnonzero((firsts == np.arange(len(prints))) & (prints["hash"] != "").to_numpy())
     plain = _pack(prints["hash"].iloc[rows].tolist())
     mirrored = _pack(prints["mirrored"].iloc[rows].tolist())
     best = np.full((len(prints), 3), [-1, max_distance + 1, 0], dtype=np.int64)
-    links = [np.zeros((2, 0), dtype=np.int64)]
+    best[links[1]] = np.stack([links[0], np.zeros_like(links[0]), np.zeros_like(links[0])], axis=1)
+    parts = [links]
     for left in range(0, len(rows), _TILE):
         for top in range(0, left + 1, _TILE):
             found = _compare(plain, mirrored, top, left, max_distance)
             found[:, :2] = rows[found[:, :2]]
             _keep_nearest(best, found)
-            links.append(_thin_out(found[:, :2]))
-    return Matches(_connect(len(prints), np.concatenate(links, axis=1)), best[:, 0], best[:, 1], best[:, 2] == 1)
+            parts.append(_thin_out(found[:, :2]))
+    return Matches(_connect(len(prints), np.concatenate(parts, axis=1)), best[:, 0], best[:, 1], best[:, 2] == 1)
+
+
+def _find_equals(hashes: Sequence[str]) -> "tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]":
+    """Return for each row the first of the same hash, and the pairs (first, repetition) as two rows."""
+    import numpy as np
+
+    seen: dict[str, int] = {}
+    firsts = np.array([seen.setdefault(one, row) if one else row for row, one in enumerate(hashes)], dtype=np.int64)
+    repeated = np.flatnonzero(firsts != np.arange(len(hashes)))
+    return firsts, np.stack([firsts[repeated], repeated])
 
 
 def _pack(hashes: Sequence[str]) -> "npt.NDArray[np.uint8]":

@@ -75,14 +75,18 @@ def test_tiles_and_copies_do_not_change_what_is_found(monkeypatch: pytest.Monkey
     assert whole.nearest[7] == -1
 
 
-def test_thousands_of_copies_take_no_more_memory() -> None:
-    prints = pd.DataFrame({"hash": ["ab" * 32] * 6000, "mirrored": ["cd" * 32] * 6000})
+@pytest.mark.parametrize("alike", [0, 2])
+def test_thousands_of_copies_take_no_more_memory(monkeypatch: pytest.MonkeyPatch, alike: int) -> None:
+    monkeypatch.setattr("maskfast.data.duplicates._TILE", 256)
+    chance = np.random.default_rng(0)
+    tails = [chance.bytes(alike).hex() for _ in range(3000)]
+    prints = pd.DataFrame({"hash": ["ab" * (32 - alike) + tail for tail in tails], "mirrored": ["cd" * 32] * 3000})
     tracemalloc.start()
     matches = match_pictures(prints)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert set(matches.group) == {0}
-    assert peak < 250 * 2**20  # the 18 million pairs alone would be 576 MB
+    assert peak < 40 * 2**20  # the 4.5 million pairs alone would be 144 MB
 
 
 def test_no_picture_and_one_picture(variants: list[str]) -> None:
