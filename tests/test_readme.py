@@ -33,7 +33,7 @@ def make_environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "MASKFAST_CACHE": str(folder / "cache"), "COLUMNS": "120"}
 
 
-def run_step(kind: str, step: str, folder: Path) -> None:
+def run_step(kind: str, step: str, folder: Path) -> str:
     environment = make_environment(folder)
     if kind == "python":
         command, cwd = [sys.executable, "-c", step], folder
@@ -45,6 +45,7 @@ def run_step(kind: str, step: str, folder: Path) -> None:
         command, cwd = ["bash", "-euc", re.sub(r"\bmaskfast (?=[a-z-])", f"{PYTHON} -m maskfast ", step)], folder
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{step}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def rewrite_pip(step: str) -> list[str]:
@@ -84,8 +85,14 @@ def test_every_step_of_the_readme_works(tmp_path: Path) -> None:
     for kind, step in steps:
         if step.startswith(SERVERS):
             run_server(step, tmp_path)
-        else:
-            run_step(kind, step, tmp_path)
+            continue
+        printed = run_step(kind, step, tmp_path)
+        if step.startswith("maskfast demo"):
+            assert read_accuracy(printed) >= 0.95
+
+
+def read_accuracy(printed: str) -> float:
+    return float(re.search(r"^accuracy +([0-9.]+)$", printed, re.MULTILINE)[1])  # type: ignore[index]
 
 
 def test_make_demo_is_the_demo_of_the_command_line() -> None:

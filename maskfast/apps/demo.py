@@ -22,7 +22,7 @@ class DemoResult:
     submission: Path
 
 
-def run_demo(out: str | Path, *, count: int = 960, seed: int = 0) -> DemoResult:
+def run_demo(out: str | Path, *, count: int = 640, seed: int = 0) -> DemoResult:
     """Draw `count` pictures into `out`/data, train resnet34 from scratch on them and score the test ones.
 
     `out` must be new, empty, or made by an earlier demo. Raises ConfigError otherwise.
