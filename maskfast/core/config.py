@@ -41,7 +41,7 @@ class TrainConfig(BaseModel):
     lr_mult: float = Field(default=100.0, ge=1, description="the first layers learn so many times slower than the head")
     optimizer: Literal["auto", "adam", "sgd"] = Field(default="auto", description="'auto': sgd for simple_cnn")
     weight_decay: float = Field(default=0.01, ge=0)
-    augment: Literal["default", "strong", "classic", "scenes", "light", "none"] = "default"
+    augment: Literal["default", "strong", "classic", "challenge", "scenes", "light", "none"] = "default"
     mixup: float = Field(default=0.0, ge=0, description="alpha of mixup; 0 is off")
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     balance: Literal["none", "weights", "sampling"] = Field(default="none", description="against unequal classes")
@@ -52,6 +52,9 @@ class TrainConfig(BaseModel):
         default=(256, 320, 384), description="sides they are made with, multiples of 32"
     )
     places: float = Field(default=0.5, ge=0, description="weight of the loss of places in made scenes (head 'mil')")
+    calibration: Literal["temperature", "balanced"] = Field(
+        default="temperature", description="'balanced': an offset too, each class of each source weighing the same"
+    )
     early_stop: int = Field(default=0, ge=0, description="stop after so many epochs without progress; 0 never")
     progressive: tuple[int, ...] = Field(default=(), description="smaller sizes for equal first parts of the epochs")
     views: tuple[View, ...] = Field(
@@ -82,13 +85,27 @@ class TrainConfig(BaseModel):
     def _check_together(self) -> "TrainConfig":
         if self.folds == 1:
             raise ValueError("folds: 1 leaves nothing to validate on; say 0, or 2 or more")
-        if self.scenes and self.head != "mil":
-            raise ValueError("scenes: made scenes teach places; say head 'mil' with them")
+        self._check_scenes()
         if self.recall is not None and (self.cost_miss or self.cost_false_alarm):
             raise ValueError("recall: a threshold is chosen for a recall or for costs, not for both")
         if self.epochs + self.frozen_epochs == 0:
             raise ValueError("epochs: 0 epochs train nothing; say 1 or more")
         return self
+
+    def _check_scenes(self) -> None:
+        if self.head != "mil" and (self.scenes or self.calibration == "balanced"):
+            told = "scenes: made scenes teach places" if self.scenes else "calibration: 'balanced' needs an offset"
+            raise ValueError(f"{told}; say head 'mil' with it")
+        unfit = {
+            "method": self.method != "squish",
+            "mixup": self.mixup > 0,
+            "progressive": bool(self.progressive),
+            "balance": self.balance == "sampling",
+        }
+        for name in (name for name, is_told in unfit.items() if self.scenes and is_told):
+            raise ValueError(f"{name}: {getattr(self, name)} can't be used with made scenes; leave it out")
+        if not self.scene_sizes or any(size % 32 or not 32 <= size <= 1024 for size in self.scene_sizes):
+            raise ValueError(f"scene_sizes: seen {list(self.scene_sizes)}; say multiples of 32 from 32 to 1024")
 
 
 def make_config(options: dict[str, Any], *, origin: str = "") -> TrainConfig:

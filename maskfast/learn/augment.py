@@ -52,6 +52,10 @@ PRESETS: Mapping[str, AugmentSpec | None] = MappingProxyType(
             max_rotate=20.0, max_zoom=1.15, min_zoom=0.85, max_shift=0.2, max_shear=0.15, max_warp=0.0,
             max_lighting=0.0, p_affine=1.0, pad_mode="border",
         ),
+        # For photos around one face: zoom both ways and shifts, by which the sizes and places of faces differ.
+        "challenge": AugmentSpec(
+            min_zoom=0.85, max_zoom=1.25, max_shift=0.08, max_warp=0.0, max_lighting=0.25, p_affine=0.8,
+        ),
         # Zooming out makes large faces small, as they are in whole scenes.
         "scenes": AugmentSpec(
             max_zoom=1.4, min_zoom=0.4, max_lighting=0.3, max_shift=0.1, p_affine=0.9, p_grey=0.1, p_coarse=0.3,

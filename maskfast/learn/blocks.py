@@ -109,11 +109,6 @@ def mask_datablock(
     )
 
 
-def make_batch_tfms(varied: Sequence[Any], mean: Sequence[float], std: Sequence[float]) -> list[Any]:
-    """All that happens to a batch of uint8 pictures, in order, for loaders that no DataBlock makes."""
-    return [IntToFloatTensor(), Shrink(), *varied, Normalize.from_stats(mean, std)]
-
-
 def make_dls(
     items: pd.DataFrame,
     *,

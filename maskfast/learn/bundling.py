@@ -1,6 +1,7 @@
 """Trained folds flow in, the bundle's draft flows out: calibrated, measured, drawn and described."""
 
 import io
+import json
 import shlex
 import sys
 import tempfile
@@ -21,8 +22,9 @@ from maskfast.learn.fit import FoldResult, Setting
 from maskfast.learn.progress import log
 from maskfast.learn.recipe import make_spec
 from maskfast.learn.runs import hash_items
+from maskfast.score.balance import fit_balanced
 from maskfast.score.calibration import apply_temperature, choose_threshold, fit_temperature
-from maskfast.score.metrics import compute_metrics
+from maskfast.score.metrics import compute_by_source, compute_metrics
 from maskfast.score.plots import plot_history, render_png
 
 CHECK_PICTURES = 64
@@ -37,12 +39,17 @@ def draft_bundle(results: Sequence[FoldResult], items: pd.DataFrame, setting: Se
     validation = pd.concat([result.validation for result in results], ignore_index=True)
     logits = validation[["logit_no_mask", "logit_mask"]].to_numpy(dtype=float)
     labels = validation["label"].astype(int).to_numpy()
-    temperature = fit_temperature(logits, labels)
+    temperature, offset = _calibrate(config, validation)
+    if offset:
+        logits = logits + offset * np.array([-0.5, 0.5])
+        validation[["logit_no_mask", "logit_mask"]] = logits
+        shift_heads([result.learn for result in results], offset)
     validation["probability"] = apply_temperature(logits, temperature)
     threshold = _choose_threshold(config, labels, validation["probability"].to_numpy())
     metrics = _measure(validation, logits, labels, threshold)
     log.info("log loss %.4f before the temperature %.3f, %.4f after; accuracy %.4f",
              metrics["log_loss_uncalibrated"], temperature, metrics["log_loss"], metrics["accuracy"])  # fmt: skip
+    sources = _measure_sources(validation, threshold)
     images, checked = _choose_check_images(first)
     draft = Draft(
         network=make_spec(config),
@@ -59,11 +66,18 @@ def draft_bundle(results: Sequence[FoldResult], items: pd.DataFrame, setting: Se
         data=describe_data(items) | {"fingerprint": hash_items(items), "command": shlex.join(sys.argv)},
         export_pkl=export_learner(first.learn),
         validation=validation[["image", "label", "logit_no_mask", "logit_mask", "probability", "fold"]],
-        report=_draw_report(results, setting, validation),
+        report=_draw_report(results, setting, validation) | sources,
         check_images=images,
         check_labels=checked,
     )
     return _with_card(draft)
+
+
+def shift_heads(learners: Sequence[Learner], offset: float) -> None:
+    """Add `offset` to the margin between mask and no mask that heads "mil" answer with."""
+    for learn in learners:
+        bias = learn.model[1].bias
+        bias.data += offset
 
 
 def export_learner(learn: Learner) -> bytes:
@@ -80,6 +94,14 @@ def export_learner(learn: Learner) -> bytes:
 
 def _with_card(draft: Draft) -> Draft:
     return replace(draft, card=write_card(draft, validation=draft.validation))
+
+
+def _calibrate(config: TrainConfig, validation: pd.DataFrame) -> tuple[float, float]:
+    """The temperature, and the offset of the margin (0 where none is asked for)."""
+    logits, labels = validation[["logit_no_mask", "logit_mask"]].to_numpy(dtype=float), validation["label"].astype(int)
+    if config.calibration == "balanced":
+        return fit_balanced(logits, labels, validation["source"])
+    return fit_temperature(logits, labels), 0.0
 
 
 def _choose_threshold(config: TrainConfig, labels: NDArray[Any], probs: NDArray[np.float64]) -> float:
@@ -102,6 +124,20 @@ def _measure(
     before = compute_metrics(labels, apply_temperature(logits, 1.0))
     figures = measured | {"log_loss_uncalibrated": before["log_loss"], "ece_uncalibrated": before["ece"]}
     return {name: float(value) for name, value in figures.items() if value is not None}
+
+
+def _measure_sources(validation: pd.DataFrame, threshold: float) -> dict[str, bytes]:
+    """A file with the metrics of each source apart, where there are several; a line of news about each."""
+    if validation["source"].nunique() < 2:
+        return {}
+    probs, sources = validation["probability"].to_numpy(), validation["source"].astype(str).tolist()
+    measured = compute_by_source(validation["label"].astype(int).to_numpy(), probs, sources, threshold=threshold)
+    for source, found in measured.items():
+        figures = [f"{name} {found[name]:.4f}" for name in ("log_loss", "accuracy", "auc") if found[name] is not None]
+        log.info("%s: %d pictures, %s", source, found["count"], ", ".join(figures))
+    return {
+        "sources.json": (json.dumps({Path(name).name: found for name, found in measured.items()}, indent=2)).encode()
+    }
 
 
 def _draw_report(results: Sequence[FoldResult], setting: Setting, validation: pd.DataFrame) -> dict[str, bytes]:

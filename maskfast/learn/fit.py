@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from maskfast.bundle.backbones import Backbone
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError
-from maskfast.data.tables import select_usable
 from maskfast.learn.augment import make_augment
 from maskfast.learn.blocks import make_dls
 from maskfast.learn.checkpoint import FORMAT, Checkpointer, read_progress, restore_state, save_checkpoint
@@ -33,7 +32,8 @@ from maskfast.learn.recipe import (
     weigh_rows,
 )
 from maskfast.learn.runs import CHECKPOINT, name_finished
-from maskfast.learn.scene_training import FrozenStem, PlacesLoss, SceneLoader, make_scene_loader
+from maskfast.learn.scenes.callbacks import FrozenLayers, PlaceLoss
+from maskfast.learn.scenes.loader import learn_from_plain, learn_from_scenes
 from maskfast.learn.seeding import Seeding, mix_seed, seed_all
 from maskfast.learn.speed import Machine, count_workers, make_speed_callbacks
 from maskfast.learn.validate import predict_logits, read_arrays
@@ -78,9 +78,8 @@ def fit_fold(
     seed_all(mix_seed(config.seed, fold, "start"))
     dls = _make_loaders(items, setting)
     learn = _make_learner(dls, setting)
-    pictures = dls.loaders[0]
     if config.scenes:
-        dls.loaders[0] = _make_scenes(items, dls, setting)
+        learn_from_scenes(dls, side=setting.size, sizes=config.scene_sizes, pictures=config.scenes)
     progress = read_progress(state) if state else Progress(fold=fold, lr=_choose_lr(learn, setting, fold))
     plan = plan_phases(config, progress.lr)
     while progress.phase < len(plan) and not progress.stopped:
@@ -88,7 +87,7 @@ def fit_fold(
         state = None
         if not progress.stopped:
             progress.phase, progress.epoch = progress.phase + 1, 0
-    dls.loaders[0] = pictures
+    learn_from_plain(dls)
     _take_best(learn, progress)
     save_checkpoint(name_finished(setting.folder, fold), {"format": FORMAT, "progress": progress.to_dict()})
     return FoldResult(learn, progress, *_validate(learn, setting, progress))
@@ -123,26 +122,10 @@ def _make_callbacks(learn: Learner, plan: list[Phase], progress: Progress, setti
     return [Seeding(*stream), *make_speed_callbacks(setting.machine), *recipe, *_make_stem(learn, setting)]
 
 
-def _make_stem(learn: Learner, setting: Setting) -> list[FrozenStem]:
-    return [FrozenStem(find_chain(learn.model[0])[: setting.config.stem])] if setting.config.stem else []
-
-
-def _make_scenes(items: pd.DataFrame, dls: DataLoaders, setting: Setting) -> SceneLoader:
-    config, reader = setting.config, dls.train.tfms[0][-1]
-    return make_scene_loader(
-        select_usable(items),
-        reader.pixels,
-        side=setting.size,
-        method=config.method,
-        count=config.scenes,
-        batch_size=config.batch_size,
-        sizes=config.scene_sizes,
-        batch_tfms=make_augment(config.augment),
-        mean=setting.backbone.mean,
-        std=setting.backbone.std,
-        workers=config.workers or 0,
-        device=setting.machine.device,
-    )
+def _make_stem(learn: Learner, setting: Setting) -> list[FrozenLayers]:
+    if not setting.config.stem or setting.config.weights == "none":
+        return []  # layers that were never trained must learn
+    return [FrozenLayers(find_chain(learn.model[0])[: setting.config.stem])]
 
 
 def _make_loaders(items: pd.DataFrame, setting: Setting) -> DataLoaders:
@@ -185,7 +168,7 @@ def _choose_lr(learn: Learner, setting: Setting, fold: int) -> float:
     if config.lr != "auto":
         return float(config.lr)
     plot = setting.folder / ("lr_find.png" if fold == 0 else f"lr_find-{fold}.png")
-    extra = [PlacesLoss(config.places)] if config.scenes else []
+    extra = [PlaceLoss(config.places)] if config.scenes else []
     with learn.added_cbs([Seeding(config.seed, fold, "find"), *make_speed_callbacks(setting.machine), *extra]):
         lr = find_lr(learn, plot=plot, optimizer=choose_optimizer(config))
     log.info("learning rate %.2g", lr)

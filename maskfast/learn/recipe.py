@@ -14,7 +14,7 @@ from maskfast.bundle.network import NetworkSpec
 from maskfast.core.config import TrainConfig
 from maskfast.learn.blocks import Shrink
 from maskfast.learn.progress import Phase, Progress, copy_state
-from maskfast.learn.scene_training import PlacesLoss
+from maskfast.learn.scenes.callbacks import PlaceLoss
 
 
 def make_spec(config: TrainConfig) -> NetworkSpec:
@@ -74,7 +74,7 @@ def make_recipe_callbacks(config: TrainConfig, progress: Progress, plan: Sequenc
         averaged = AveragedWeights(progress, config.ema)
         callbacks += [averaged, OwnWeightsBack(averaged)]
     if config.scenes:
-        callbacks.append(PlacesLoss(config.places))
+        callbacks.append(PlaceLoss(config.places))
     if config.progressive:
         callbacks.append(GrowingSize(config.progressive, progress, plan))
     return callbacks + _make_trackers(config)

@@ -1,151 +1,148 @@
-"""Made scenes: masks are drawn blue and bare faces green, so the pixels themselves say what a label must be."""
+"""Made pictures, held against their own pixels: in drawn scenes a mask is where there is colour, and nowhere else."""
 
 import random
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from drawn_scenes import draw_close_ups, draw_scenes, find_masks, paint_mask
+from PIL import Image
 
-from maskfast.core.errors import ConfigError, DataError
-from maskfast.learn import scenes
-from maskfast.learn.scene_training import lose_places, read_size
-from maskfast.learn.scenes import FREE, MASK, Box, Scene, SceneMaker, Stock, draw_window, mark_places
-from maskfast.learn.train import train_learner
+from maskfast.core.errors import ConfigError
+from maskfast.core.image import load_image
+from maskfast.data.tables import read_items
+from maskfast.learn.scenes.makers import MAKERS, make_picture
+from maskfast.learn.scenes.places import draw_places, lose_places
+from maskfast.learn.scenes.shapes import Box, Picture, cut_window, measure_seen, mirror_picture
+from maskfast.learn.scenes.stock import Stock, gather_stock
+from maskfast.learn.scenes.windows import find_window, is_clear
 
-SIDE = 128
-BLUE, GREEN, GREY = (0, 0, 255), (0, 160, 0), (120, 120, 120)
-
-
-def draw_boxed(kinds: list[int], seed: int) -> tuple[Image.Image, list[Box]]:
-    rng = np.random.default_rng(seed)
-    image, boxes = Image.new("RGB", (SIDE, SIDE), GREY), []
-    for place, kind in enumerate(kinds):
-        x, y = 4 + 62 * (place % 2) + rng.integers(0, 12), 4 + 62 * (place // 2) + rng.integers(0, 12)
-        ImageDraw.Draw(image).ellipse([x, y, x + 40, y + 40], fill=BLUE if kind else GREEN)
-        boxes.append(Box(kind, x, y, x + 41, y + 41))
-    return image, boxes
+SIDE = 96
 
 
 @pytest.fixture(scope="module")
-def stock() -> Stock:
-    stock = Stock(SIDE)
-    for seed, kinds in enumerate([[1, 0, 1], [0, 1], [1], [0, 0], [0], [1, 1, 0, 0]]):
-        image, boxes = draw_boxed(kinds, seed)
-        stock.add(image, int(any(kinds)), boxes, (400, 400))
-    for label in (FREE, MASK):
-        stock.add(Image.new("RGB", (SIDE, SIDE), BLUE if label else GREEN), label, None, (100, 100))
-    return stock
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    root = tmp_path_factory.mktemp("drawn")
+    items = read_items(draw_scenes(root / "scenes"), draw_close_ups(root / "close-ups"))
+    pixels = {path: load_image(path, SIDE) for path in items["path"]}
+    return gather_stock(items, pixels.__getitem__, SIDE)
 
 
-def share_of_blue(image: Image.Image) -> float:
-    pixels = np.asarray(image).astype(int)
-    return float(((pixels[..., 2] > pixels[..., 0] + 20) & (pixels[..., 2] > pixels[..., 1] + 20)).mean())
+def make_many(stock: Stock, name: str, *, mask: bool, count: int = 60) -> list[Picture]:
+    rng = random.Random(name)
+    return [MAKERS[name][1](stock, rng, 64, mask) for _ in range(count)]
 
 
-def test_pixels_agree_with_the_labels(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
-    paste = scenes._paste  # the colours say what is seen, so they must not be moved towards the ground's
-    monkeypatch.setattr(scenes, "_paste", lambda *parts, **_options: paste(*parts, tone=False))
-    maker = SceneMaker(stock)
-    made = [maker.make(64, seed) for seed in range(600)]
-    for scene in made:
-        assert scene.image.size == (64, 64)
-        assert share_of_blue(scene.image) > 0.004 if scene.label else share_of_blue(scene.image) < 0.015
-    assert 0.4 < np.mean([scene.label for scene in made]) < 0.6
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_no_mask_is_seen_where_none_is_wanted(name: str, stock: Stock) -> None:
+    for picture in make_many(stock, name, mask=False):
+        assert not picture.shows_mask
+        assert picture.known
+        assert not find_masks(picture.image).any()
 
 
-def test_boxes_are_where_the_faces_are(stock: Stock) -> None:
-    maker = SceneMaker(stock)
-    for seed in range(200):
-        scene = maker._make_window(96, MASK, random.Random(seed))
-        for box in scene.boxes:
-            x, y = int((box.x0 + box.x1) / 2), int((box.y0 + box.y1) / 2)
-            if 0 <= x < 96 and 0 <= y < 96:
-                _, green, blue = scene.image.getpixel((x, y))
-                assert (blue > green) == (box.kind == MASK)
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_a_mask_is_seen_where_one_is_wanted(name: str, stock: Stock) -> None:
+    for picture in make_many(stock, name, mask=True):
+        assert picture.shows_mask or not picture.known
+        assert find_masks(picture.image).any()
 
 
-def test_the_same_number_is_the_same_picture(stock: Stock) -> None:
-    maker = SceneMaker(stock)
-    assert maker.make(64, 5).image.tobytes() == maker.make(64, 5).image.tobytes()
-    assert maker.make(64, 5).image.tobytes() != maker.make(64, 6).image.tobytes()
+@pytest.mark.parametrize("name", ["window", "whole", "swapped"])
+def test_places_are_where_the_masks_are(name: str, stock: Stock) -> None:
+    asked = 0
+    for picture in make_many(stock, name, mask=True):
+        seen = find_masks(picture.image).reshape(8, 8, 8, 8).any(axis=(1, 3))
+        places = draw_places(picture, 8)
+        assert not (seen & (places == 0)).any()
+        assert seen[places == 1].all()
+        asked += int((places == 1).sum())
+    assert asked > 30
 
 
-@pytest.mark.parametrize("label", [FREE, MASK])
-def test_windows_cut_no_mask_in_half(stock: Stock, label: int) -> None:
-    found = 0
-    for seed in range(100):
-        boxes = stock.boxed[MASK][seed % len(stock.boxed[MASK])].boxes
-        window = draw_window(boxes, label, SIDE, random.Random(seed))
-        if window is None:
-            continue
-        found += 1
-        shares = [box.share_in(window) for box in boxes if box.kind == MASK]
-        assert all(share <= 0.15 or share >= 0.75 for share in shares)
-        assert any(share >= 0.75 for share in shares) == bool(label)
-    assert found > 50
+def test_close_ups_are_asked_about_their_lower_middle_alone(stock: Stock) -> None:
+    for picture in make_many(stock, "plain", mask=True):
+        places = draw_places(picture, 8)
+        assert (places != 0).all()
+        assert (places == 1).any()
+        assert find_masks(picture.image).reshape(8, 8, 8, 8).any(axis=(1, 3))[places == 1].all()
+    for picture in make_many(stock, "plain", mask=False):
+        assert (draw_places(picture, 8) == 0).all()
 
 
-def test_places_are_marked() -> None:
-    scene = Scene(Image.new("RGB", (96, 96)), MASK, (Box(MASK, 0, 0, 32, 32), Box(FREE, 64, 64, 96, 96)))
-    places = mark_places(scene, 96, 32)
-    assert places[0, 0] == 1
-    assert places[2, 2] == 0
-    assert places[1, 1] == -1
-    assert (mark_places(Scene(scene.image, MASK, None), 96, 32) == -1).all()
-    assert (mark_places(Scene(scene.image, FREE, ()), 96, 32) == 0).all()
-    close = mark_places(Scene(scene.image, MASK, (Box(MASK, 20, 48, 76, 90, only=True),)), 96, 32)
-    assert close[1, 1] in (-1, 1)
-    assert (close == 1).any()
-    assert not (close == 0).any()
+def test_both_classes_are_made_equally_often_in_every_way(stock: Stock) -> None:
+    rng = random.Random(0)
+    made = [make_picture(stock, rng, 32) for _ in range(600)]
+    assert 0.42 < np.mean([picture.shows_mask or not picture.known for picture in made]) < 0.58
 
 
-def test_the_loss_of_places_ignores_what_is_unknown() -> None:
-    scores = torch.tensor([[[9.0, -9.0], [9.0, -9.0]]])
-    good = torch.tensor([[[1.0, 0.0], [-1.0, -1.0]]])
-    bad = torch.tensor([[[0.0, 1.0], [-1.0, -1.0]]])
-    assert lose_places(scores, good) < 1e-3
-    assert lose_places(scores, bad) > 5
+def test_the_same_draws_give_the_same_picture(stock: Stock) -> None:
+    first, again, other = (make_picture(stock, random.Random(seed), 64) for seed in (5, 5, 6))
+    assert first.image.tobytes() == again.image.tobytes()
+    assert first.boxes == again.boxes
+    assert first.image.tobytes() != other.image.tobytes()
 
 
-def test_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_size(str(tmp_path / "a.jpg")) == (20, 30)
+def test_boxes_move_with_their_pixels() -> None:
+    pixels = np.full((100, 100, 3), 128, np.uint8)
+    paint_mask(pixels, 40, 20, 60, 50)
+    picture = Picture(Image.fromarray(pixels), [Box(True, 40, 20, 60, 50)])
+    for moved in (mirror_picture(picture), cut_window(picture, (30, 10, 80, 60), 100)):
+        rows, columns = np.nonzero(find_masks(moved.image))
+        box = moved.boxes[0]
+        seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert box.window == pytest.approx(seen, abs=1)
 
 
-@pytest.fixture
-def boxed(tmp_path: Path) -> Path:
-    folder = tmp_path / "boxed"
-    (folder / "images").mkdir(parents=True)
-    rows = []
-    for number, kinds in enumerate([[1, 0], [0, 0], [1], [0], [1, 1, 0], [0, 0, 0]] * 3):
-        image, boxes = draw_boxed(kinds, number)
-        image.putpixel((0, 0), (number, 0, 0))
-        image.save(folder / "images" / f"{number}.png")
-        rows += [(f"{number}.png", *box[1:5], "with_mask" if box.kind else "without_mask") for box in boxes]
-    columns = ["name", "xmin", "ymin", "xmax", "ymax", "classname"]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / "train.csv", index=False)
-    return folder
+def test_windows_are_clear(stock: Stock) -> None:
+    rng = random.Random(0)
+    for source in stock.masked:
+        picture = stock.open(source)
+        for mask in (True, False):
+            window = find_window(picture, rng, mask=mask)
+            assert window is None or is_clear(picture, window, mask=mask)
+    half = Picture(Image.new("RGB", (100, 100)), [Box(True, 40, 40, 60, 60)])
+    assert not is_clear(half, (50, 0, 100, 100), mask=True)
+    assert not is_clear(half, (50, 0, 100, 100), mask=False)
+    assert is_clear(half, (60, 0, 100, 100), mask=False)
+    assert measure_seen((40, 40, 60, 60), (50, 0, 100, 100)) == 0.5
 
 
-SMALL = {"arch": "simple_cnn", "weights": "none", "size": 96, "scene_sizes": (64, 96), "batch_size": 4, "epochs": 1,
-         "head": "mil", "lr": 0.01, "augment": "light", "hidden": 16, "stem": 1}  # fmt: skip
+def test_faces_without_a_mask_are_cut_clear_of_their_neighbours_masks(tmp_path: Path) -> None:
+    pixels = np.full((100, 100, 3), 128, np.uint8)
+    paint_mask(pixels, 52, 20, 82, 50)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    lines = "name,xmin,ymin,xmax,ymax,classname\na.png,52,20,82,50,with_mask\n"
+    (tmp_path / "boxes.csv").write_text(lines + "a.png,20,20,50,50,without_mask\na.png,10,60,40,90,without_mask\n")
+    items = read_items(tmp_path / "boxes.csv")
+    stock = gather_stock(items, lambda path: load_image(path, 100), 100)
+    assert len(stock.faces[0]) == 1
+    assert stock.faces[0][0].window[1] > 50
 
 
-def test_a_network_trains_on_made_scenes(toy: Path, boxed: Path, tmp_path: Path) -> None:
-    learn = train_learner([toy, boxed], **SMALL, scenes=8, views=("plain@64", "plain"), out=tmp_path / "model")
-    assert set(learn.dls.train.items["split"]) == {"train"}
-    again = train_learner([toy, boxed], **SMALL, scenes=8, workers=2, out=tmp_path / "again")
-    state, other = learn.model.state_dict(), again.model.state_dict()
-    assert all(state[key].equal(other[key]) for key in state)
+def test_the_loss_of_places_is_torchs() -> None:
+    torch.manual_seed(0)
+    scores, targets = torch.randn(3, 1, 4, 4), torch.randint(-1, 2, (3, 4, 4)).float()
+    flat, wanted = scores[:, 0], targets
+    each = torch.nn.functional.softplus(torch.where(wanted == 1, -flat, flat))
+    worst = torch.stack([each[row][wanted[row] == 0].max() for row in range(3)]).mean()
+    expected = (each[wanted == 1].mean() + 2 * each[wanted == 0].mean() + worst) / 3
+    torch.testing.assert_close(lose_places(scores, targets), expected)
+    doubled = torch.nn.functional.interpolate(scores, scale_factor=2)
+    torch.testing.assert_close(lose_places(doubled, targets), expected)
 
 
-def test_scenes_need_boxes_and_places(toy: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="boxed faces"):
-        train_learner(toy, **SMALL, scenes=8, out=tmp_path / "model")
-    with pytest.raises(ConfigError, match="mil"):
-        train_learner(toy, **SMALL | {"head": "concat"}, scenes=8, out=tmp_path / "model")
+def test_without_boxes_it_is_said_what_is_needed(tmp_path: Path) -> None:
+    items = read_items(draw_close_ups(tmp_path / "plain"))
+    with pytest.raises(ConfigError, match="boxes set"):
+        gather_stock(items, lambda path: load_image(path, SIDE), SIDE)
+
+
+def test_without_a_face_to_lay_over_masks_it_is_said(tmp_path: Path) -> None:
+    folder = draw_scenes(tmp_path / "scenes")
+    table = (folder / "train.csv").read_text().replace("without_mask", "hat")
+    (folder / "train.csv").write_text(table)
+    items = read_items(folder)
+    with pytest.raises(ConfigError, match="without a mask"):
+        gather_stock(items[items["label"].notna()], lambda path: load_image(path, SIDE), SIDE)
