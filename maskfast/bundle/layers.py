@@ -4,8 +4,17 @@ The one file of this floor that imports torch at its top, since classes must be 
 export.pkl; it is itself imported only inside functions.
 """
 
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
+
+from maskfast.bundle.views import average_views, make_view
+
+if TYPE_CHECKING:
+    from maskfast.bundle.network import Part
 
 
 class ConcatPool(nn.Module):
@@ -64,6 +73,26 @@ class MilHead(nn.Module):
         """Feature maps (N,C,h,w) to logits (N,2) whose difference is the pooled score."""
         evidence = self.scale * self.pool(self.score(features)) + self.bias
         return torch.stack([-evidence / 2, evidence / 2], dim=1)
+
+
+class Ensemble(nn.Module):
+    """Several calibrated networks whose probabilities are averaged with weights: images of 0..1 to their logarithm."""
+
+    def __init__(self, networks: Sequence[nn.Module], parts: "Sequence[Part]") -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.parts = tuple(parts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N,3,H,W) of 0..1, not normalised, to the logarithm of the mean probabilities (N,2)."""
+        logs = [self._answer(network, part, images) for network, part in zip(self.networks, self.parts, strict=True)]
+        return torch.stack(logs).logsumexp(0)
+
+    def _answer(self, network: nn.Module, part: "Part", images: Tensor) -> Tensor:
+        scaled = make_view(images, f"plain@{part.size}")
+        mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (part.mean, part.std))
+        logits = average_views(network, (scaled - mean) / std, part.views)
+        return (logits / part.temperature).log_softmax(1) + math.log(part.weight)
 
 
 class TimmBody(nn.Module):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from maskfast.bundle.backbones import build_body, count_features
+from maskfast.core.views import View
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,15 +25,34 @@ class NetworkSpec(BaseModel):
     concat_pool: bool = Field(default=True, description="pool by maximum and mean, not by mean alone")
     sharpness: float = Field(default=2.0, gt=0, description="of the soft maximum over places (head 'mil')")
     learn_sharpness: bool = Field(default=False, description="train the sharpness with the weights (head 'mil')")
+    parts: tuple["Part", ...] = Field(default=(), description="of an ensemble, whose `arch` is 'ensemble'")
 
 
-def build_network(spec: NetworkSpec) -> "nn.Sequential":
-    """Build the untrained network of `spec`: nn.Sequential(body, head).
+class Part(BaseModel):
+    """One trained network of an ensemble, with all that turns pictures of 0..1 into its calibrated answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: NetworkSpec
+    size: int = Field(ge=32, le=1024)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    temperature: float = Field(gt=0)
+    weight: float = Field(gt=0, le=1)
+    views: tuple[View, ...] = ("plain",)
+
+
+def build_network(spec: NetworkSpec) -> "nn.Module":
+    """Build the untrained network of `spec`: nn.Sequential(body, head), or the ensemble of its parts.
 
     Maps normalised images, float (N,3,H,W), to logits (N,2): [no_mask, mask]. Raises ConfigError for an unknown arch.
     """
     from torch import nn
 
+    if spec.parts:
+        from maskfast.bundle.layers import Ensemble
+
+        return Ensemble([build_network(part.network) for part in spec.parts], spec.parts)
     return nn.Sequential(build_body(spec.arch), build_head(spec))
 
 

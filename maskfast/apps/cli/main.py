@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 from maskfast._version import __version__
 from maskfast.core.errors import MaskfastError
 
-VERB_MODULES: tuple[str, ...] = ("train", "models", "demo", "predict", "model", "evaluate", "serve", "data")
+VERB_MODULES: tuple[str, ...] = ("train", "models", "ensemble", "demo", "predict", "model", "evaluate", "serve", "data")
 """Modules of this package, each with a `register(app)` that adds its verbs."""
 
 app = typer.Typer(
