@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_toy_draft
+from toy_bundles import make_toy_draft
 
 import maskfast.bundle
 import maskfast.bundle.small
