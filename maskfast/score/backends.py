@@ -83,7 +83,7 @@ class TorchBackend:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._bf16 = bf16 and _has_bf16(self._device)
         self.name = "torch" if self._bf16 else "torch-fp32"
-        scorer = make_scorer(networks, manifest)
+        scorer = make_scorer([_fuse(network) for network in networks] if self._bf16 else networks, manifest)
         self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
 
     def run(self, images: Images) -> Scores:
@@ -135,6 +135,17 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _fuse(network: "nn.Module") -> "nn.Module":
+    """Fold batch norms into the convolutions before them, a tenth of the time in bfloat16, where torch can trace it."""
+    from torch.fx.experimental.optimization import fuse
+    from torch.fx.proxy import TraceError
+
+    try:
+        return fuse(network)
+    except (TraceError, TypeError, AttributeError):  # a forward that depends on values
+        return network
 
 
 def _has_bf16(device: "torch.device") -> bool:

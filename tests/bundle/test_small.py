@@ -56,3 +56,19 @@ def test_the_packaged_model_is_whole_and_small():
     predictor = load(PACKAGED)
     assert predictor.backend.name == "int8"
     assert 0 <= predictor.predict_arrays(np.zeros((1, predictor.size, predictor.size, 3), np.uint8))[0] <= 1
+
+
+def test_the_command_trains_on_what_is_shared_and_shrinks(tmp_path, monkeypatch):
+    import maskfast.learn.small
+
+    asked = {}
+
+    def train(data, *, out, **options):
+        asked.update(options, data=[str(each) for each in data])
+        write_bundle(out, make_toy_draft(card="# Card"))
+
+    monkeypatch.setattr(maskfast.learn.small, "train_learner", train)
+    manifest = maskfast.learn.small.train_small_model(tmp_path / "shared", tmp_path / "small", epochs=2)
+    assert asked["data"] == [str(tmp_path / "shared/data" / name) for name in ("spot-the-mask", "face-boxes")]
+    assert (asked["arch"], asked["epochs"]) == ("mobilenet_v2", 2)
+    assert load(tmp_path / "small").manifest == manifest

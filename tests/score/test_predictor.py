@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy_bundles import make_toy_draft
+from toy_bundles import make_toy_draft, make_toy_network
 
 from maskfast.bundle.network import build_network
 from maskfast.bundle.store import write_bundle
@@ -168,3 +168,22 @@ def test_scoring_imports_neither_torch_nor_fastai_nor_pandas(toy_bundle, picture
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_bfloat16_folds_batch_norms_where_it_can_be_traced():
+    from maskfast.score.backends import _fuse
+
+    _, network = make_toy_network()
+    fused = _fuse(network)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(images), network(images), rtol=1e-4, atol=1e-4)
+    kinds = [type(each).__name__ for each in fused.modules()]
+    assert "BatchNorm2d" not in kinds
+
+    class Moody(torch.nn.Module):
+        def forward(self, images):
+            return images if images.sum() > 0 else -images
+
+    moody = Moody()
+    assert _fuse(moody) is moody
