@@ -96,6 +96,9 @@ def train(
     address: Annotated[
         str | None, typer.Option(help="The Ray cluster, auto or host:port. Default: this machine's cores alone.")
     ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of a --config file, and exit.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no news, only the result.")] = False,
     **flags: Any,
@@ -108,6 +111,9 @@ def train(
 
     Example: maskfast train --resume --out export/model
     """
+    if schema:
+        _print_schema()
+        return
     _print_news(quiet=quiet)
     told = _gather_options(data, flags, [each for each in (config, again) if each is not None])
     with warnings.catch_warnings():
@@ -160,6 +166,12 @@ def _gather_options(data: list[str] | None, flags: dict[str, Any], files: list[s
             split = value.split(",") if name.replace("_", "-") in LISTS else value
             options[name] = split
     return make_config(options | ({"data": data} if data else {}), origin=str(files[0]) if files else "")
+
+
+def _print_schema() -> None:
+    from maskfast.core.config_files import export_schema
+
+    print(json.dumps(export_schema(), indent=2))
 
 
 def _print_news(*, quiet: bool) -> None:

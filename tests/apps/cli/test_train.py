@@ -105,6 +105,11 @@ def test_a_bundle_can_be_trained_again(toy: Path, tmp_path: Path, capsys: pytest
     assert digests[0] == digests[1]
 
 
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--schema"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["properties"]) == set(TrainConfig.model_fields)
+
+
 def test_models_lists_costs_and_weights(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "resnet18", "simple_cnn", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
