@@ -63,7 +63,7 @@ def draft_bundle(results: Sequence[FoldResult], items: pd.DataFrame, setting: Se
         views=config.views,
         config=config.model_dump(mode="json"),
         metrics=metrics,
-        data=describe_data(items) | {"fingerprint": hash_items(items), "command": shlex.join(sys.argv)},
+        data=describe_data(items) | {"fingerprint": hash_items(items), "command": _tell_command()},
         export_pkl=export_learner(first.learn),
         validation=validation[["image", "label", "logit_no_mask", "logit_mask", "probability", "fold"]],
         report=_draw_report(results, setting, validation) | sources,
@@ -71,6 +71,11 @@ def draft_bundle(results: Sequence[FoldResult], items: pd.DataFrame, setting: Se
         check_labels=checked,
     )
     return _with_card(draft)
+
+
+def _tell_command() -> str:
+    name = Path(sys.argv[0]).name
+    return shlex.join(["maskfast" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def shift_heads(learners: Sequence[Learner], offset: float) -> None:
