@@ -63,6 +63,13 @@ class WaitingRoom:
             self.working -= weight
             self._admit()
 
+    def check_door(self) -> None:
+        """RefusalError 503 where the room is overloaded and has enough to do: told before a body is read and parsed."""
+        if self._overloaded() and self.waiting >= self.crowded_seats:
+            self.refused += 1
+            self._last_refusal = time.monotonic()
+            raise make_refusal()
+
     async def _enter(self, weight: int) -> None:
         if not self._queue and self._fits(weight):
             self.working += weight
@@ -96,7 +103,7 @@ class WaitingRoom:
             asyncio.get_running_loop().call_later(OVERLOAD_PATIENCE, self._sweep)
         self._last_refusal = time.monotonic()
         if not ticket.future.done():
-            ticket.future.set_exception(RefusalError(503, "too many pictures at once; try again", retry_after=1))
+            ticket.future.set_exception(make_refusal())
 
     def _sweep(self) -> None:
         while self._queue and time.monotonic() - self._queue[0].arrived > OVERLOAD_PATIENCE and self._overloaded():
@@ -120,3 +127,8 @@ class WaitingRoom:
             if not ticket.future.done():
                 self.working += ticket.weight
                 ticket.future.set_result(None)
+
+
+def make_refusal() -> RefusalError:
+    """What somebody is told for whom there is no room."""
+    return RefusalError(503, "too many pictures at once; try again", retry_after=1)

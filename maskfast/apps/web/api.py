@@ -38,6 +38,7 @@ class Api:
 
     async def predict(self, request: Request) -> Response:
         """POST /api/predict: rows for the pictures of a form, or for one raw body."""
+        self.scorer.room.check_door()
         try:
             async with self._receive(request) as uploads:
                 rows = await wait_while_connected(request, self.scorer.score(uploads))

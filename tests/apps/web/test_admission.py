@@ -102,6 +102,25 @@ def test_an_overloaded_room_gives_out_fewer_seats() -> None:
     run(scenario())
 
 
+def test_the_door_is_shut_only_while_an_overloaded_room_has_enough_to_do() -> None:
+    async def scenario() -> None:
+        room = WaitingRoom(seats=1, crowded_seats=1, places=2, patience=5)
+        guests = Guests(room)
+        for name in "abc":
+            await guests.come(name)
+        room.check_door()
+        await guests.come("d")
+        with pytest.raises(RefusalError):
+            room.check_door()
+        await guests.go("a")
+        await guests.go("d")
+        await guests.go("c")
+        assert guests.order == ["a", "d", "c"]
+        room.check_door()
+
+    run(scenario())
+
+
 def test_patience_ends_a_wait() -> None:
     async def scenario() -> None:
         guests = Guests(WaitingRoom(seats=1, places=2, patience=0.02))
