@@ -20,6 +20,8 @@ STREAM_LIMIT = 1 << 20
 """Bytes an answer's pipe buffers: enough for a 512-pixel square."""
 START_SECONDS = 60.0
 """For a decoder to start and answer an empty question."""
+PIPE_ERRORS = (OSError, asyncio.IncompleteReadError, RuntimeError)
+"""What a pipe to a process that died raises; RuntimeError is uvloop's for one that is closed already."""
 PAUSE = 1.0
 """Seconds before a decoder that did not start is tried again."""
 
@@ -89,7 +91,7 @@ class DecoderPool:
             except TimeoutError as error:
                 self._replace(process, f"took longer than {self.seconds:g} s")
                 raise ImageError(name, f"took longer than {self.seconds:g} s to decode") from error
-            except (OSError, asyncio.IncompleteReadError):
+            except PIPE_ERRORS:
                 self._replace(process, "died")
                 continue
             self._idle.put_nowait(process)
@@ -126,7 +128,7 @@ class DecoderPool:
             try:
                 self._idle.put_nowait(await self._spawn())
                 return
-            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            except (TimeoutError, *PIPE_ERRORS) as error:
                 logger.error("a decoder does not start, it is tried again: %r", error)
                 await asyncio.sleep(PAUSE)
 

@@ -87,18 +87,23 @@ def test_a_picture_that_kills_two_decoders_is_refused() -> None:
     asyncio.run(scenario())
 
 
-def test_a_decoder_killed_from_outside_costs_no_picture() -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("pause", [0, 0.3])
+def test_a_decoder_killed_from_outside_costs_no_picture(loop: str, pause: float) -> None:
     async def scenario() -> None:
         pool = await make_pool(count=2)
         try:
             for pid in pool.list_pids():
                 os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(pause)
             arrays = await asyncio.gather(*(pool.decode(str(level), make_picture(level)) for level in (5, 6)))
             assert [int(array.max()) for array in arrays] == [5, 6]
         finally:
             await pool.stop()
 
-    asyncio.run(scenario())
+    factory = pytest.importorskip(loop, reason="uvloop is not made for this system").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(scenario())
 
 
 def test_a_caller_that_goes_away_leaves_the_decoder_usable() -> None:
