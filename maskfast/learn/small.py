@@ -18,7 +18,7 @@ from maskfast.learn.train import train_learner
 
 ARCH, WEIGHTS = "mobilenet_v2", "mobilenet_v2-imagenet.safetensors"
 DATA = ("spot-the-mask", "face-boxes")
-SHORTER = {"pictures": 1200, "ema": 0.98, "valid": 0.1}
+SHORTER = {"scenes": 1200, "ema": 0.98, "valid": 0.1}
 """What differs from the configuration: pictures made an epoch, and averaging and validation to match."""
 
 
