@@ -20,7 +20,9 @@ GRADIO = "6.31.0"
 REQUIREMENTS = ("numpy", "onnxruntime", "pillow", "pydantic", "defusedxml")
 """What scoring from a bundle imports."""
 FLOORS = ("core", "bundle", "score")
-MODEL_FILES = ("model.onnx", "README.md")
+NETWORKS = ("model.onnx", "model.int8.onnx")
+"""The first of these that the bundle has goes along."""
+CARD = "README.md"
 LEFT_OUT = "left out of the Space, which scores with onnxruntime alone"
 
 
@@ -31,8 +33,8 @@ def write_space(model: str | Path, out: str | Path, *, title: str = "maskfast") 
     """
     model, out = Path(model), Path(out)
     manifest = verify_bundle(model)
-    if "model.onnx" not in manifest.sha256:
-        raise BundleError(f"{model}: has no model.onnx, which a Space scores with; train or convert it again")
+    if not set(NETWORKS) & set(manifest.sha256):
+        raise BundleError(f"{model}: has no ONNX file, which a Space scores with; train or convert it again")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "model" / MANIFEST_FILE).is_file())):
         raise ConfigError(f"{out}: is neither empty nor a Space; name another folder")
     if not title.strip() or not title.isprintable():
@@ -49,11 +51,12 @@ def write_space(model: str | Path, out: str | Path, *, title: str = "maskfast") 
 
 def slim_manifest(manifest: Manifest) -> Manifest:
     """The manifest of the same model with its ONNX file and card alone."""
-    gone = {name: LEFT_OUT for name in manifest.sha256 if name not in MODEL_FILES and not name.startswith("report/")}
+    kept = {next(name for name in NETWORKS if name in manifest.sha256), CARD}
+    gone = {name: LEFT_OUT for name in manifest.sha256 if name not in kept and not name.startswith("report/")}
     return manifest.model_copy(
         update={
             "weights": (),
-            "sha256": {name: seal for name, seal in manifest.sha256.items() if name in MODEL_FILES},
+            "sha256": {name: seal for name, seal in manifest.sha256.items() if name in kept},
             "left_out": {**manifest.left_out, **gone},
         }
     )

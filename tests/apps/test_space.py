@@ -16,7 +16,7 @@ from serving import make_picture
 from maskfast.apps.cli.main import run
 from maskfast.apps.space import GRADIO, write_space
 from maskfast.core.errors import BundleError, ConfigError
-from maskfast.score.predictor import load
+from maskfast.score.predictor import SMALL_MODEL, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +35,12 @@ def test_the_model_answers_as_before_without_pickle_and_torch(space: Path, toy_b
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     expected = load(toy_bundle, backend="onnx").predict_arrays(images)
     np.testing.assert_array_equal(load(space / "model").predict_arrays(images), expected)
+
+
+def test_the_model_inside_the_package_makes_a_space(tmp_path: Path) -> None:
+    write_space(SMALL_MODEL, tmp_path / "out")
+    picture = make_picture(90)
+    assert load(tmp_path / "out" / "model").predict(picture) == load(SMALL_MODEL).predict(picture)
 
 
 def test_the_scoring_that_is_carried_along_stands_alone(space: Path, toy_bundle: Path, tmp_path: Path) -> None:
