@@ -29,7 +29,7 @@ $(VENV)/installed: $(BIN)/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/installed-tests: $(BIN)/python setup.cfg constraints.txt
-	$(INSTALL) -e '.[dev,nasnet,video,ray,notebooks]'
+	$(INSTALL) -e '.[dev,nasnet,video,ray,distributed,notebooks]'
 	touch $@ $(VENV)/installed
 
 clean:

@@ -23,6 +23,7 @@ from maskfast.learn.checkpoint import FORMAT, Checkpointer, read_progress, resto
 from maskfast.learn.learner import find_chain, find_lr, make_learner
 from maskfast.learn.pixels import PixelCache
 from maskfast.learn.progress import History, Phase, Progress, log
+from maskfast.learn.ranks import agree, count_ranks, first_alone
 from maskfast.learn.recipe import (
     choose_optimizer,
     make_loss,
@@ -76,11 +77,13 @@ def fit_fold(
     """
     config = setting.config
     seed_all(mix_seed(config.seed, fold, "start"))
-    dls = _make_loaders(items, setting)
+    with first_alone():
+        dls = _make_loaders(items, setting)
     learn = _make_learner(dls, setting)
     if config.scenes:
         learn_from_scenes(dls, side=setting.size, sizes=config.scene_sizes, pictures=config.scenes)
-    progress = read_progress(state) if state else Progress(fold=fold, lr=_choose_lr(learn, setting, fold))
+    progress = read_progress(state) if state else Progress(fold=fold, lr=agree(_choose_lr(learn, setting, fold)))
+    _share_loaders(dls)
     plan = plan_phases(config, progress.lr)
     while progress.phase < len(plan) and not progress.stopped:
         fit_phase(learn, plan, progress, setting, state=state)
@@ -119,13 +122,36 @@ def fit_phase(
 def _make_callbacks(learn: Learner, plan: list[Phase], progress: Progress, setting: Setting) -> list[Any]:
     stream = (setting.config.seed, progress.fold, progress.phase)
     recipe = make_recipe_callbacks(setting.config, progress, plan)
-    return [Seeding(*stream), *make_speed_callbacks(setting.machine), *recipe, *_make_stem(learn, setting)]
+    return [
+        Seeding(*stream),
+        *make_speed_callbacks(setting.machine),
+        *_share_training(setting),
+        *recipe,
+        *_make_stem(learn, setting),
+    ]
 
 
 def _make_stem(learn: Learner, setting: Setting) -> list[FrozenLayers]:
     if not setting.config.stem or setting.config.weights == "none":
         return []  # layers that were never trained must learn
     return [FrozenLayers(find_chain(learn.model[0])[: setting.config.stem])]
+
+
+def _share_loaders(dls: DataLoaders) -> None:
+    """Let several processes take their parts of each batch; accelerate is needed by these alone."""
+    if count_ranks() > 1:
+        from maskfast.learn.devices import share_loaders
+
+        share_loaders(dls)
+
+
+def _share_training(setting: Setting) -> list[Any]:
+    """The callbacks of several processes."""
+    if count_ranks() == 1:
+        return []
+    from maskfast.learn.devices import make_device_callbacks
+
+    return make_device_callbacks(setting.machine.device)
 
 
 def _make_loaders(items: pd.DataFrame, setting: Setting) -> DataLoaders:

@@ -15,6 +15,8 @@ class PictureLoader(TfmdDL):  # type: ignore[misc]
     """
 
     skip_batches = 0
+    share = (0, 1)
+    """Which part of the pictures this process takes, of how many; of a shuffled loader that is a part of each batch."""
     weights: torch.Tensor | None = None
     order_seed: int | None = None
 
@@ -33,15 +35,31 @@ class PictureLoader(TfmdDL):  # type: ignore[misc]
         if self.order_seed is not None:
             self.rng = random.Random(self.order_seed)
         order: list[int] = self._draw_weighted() if self.weights is not None else super().get_idxs()
-        return order[self.skip_batches * (self.bs or 1) : len(order) - self._has_lone_last()]
+        return self._take_share(order[self.skip_batches * self._step() : len(order) - self._count_left_over()])
 
     def __len__(self) -> int:
         """The number of batches in a whole epoch."""
-        return int(super().__len__()) - self._has_lone_last()
+        return -(-(int(self.n) - self._count_left_over()) // self._step())
 
-    def _has_lone_last(self) -> bool:
+    def _step(self) -> int:
+        """Pictures of one step, in all processes."""
+        return int(self.bs or 1) * self.share[1]
+
+    def _count_left_over(self) -> int:
         # Batch normalisation can't train on one picture.
-        return bool(self.shuffle and self.bs and self.n > 1 and self.n % self.bs == 1)
+        rest = self.n % self._step() if self.shuffle and self.bs and self.n > 1 else 0
+        return rest if rest < 2 * self.share[1] else 0
+
+    def _take_share(self, order: list[int]) -> list[int]:
+        """The own part: equally long for all while training, by repeating the first pictures of a last batch."""
+        rank, ranks = self.share
+        if ranks == 1 or not self.shuffle:
+            return order[rank::ranks]
+        batches = [order[start : start + self._step()] for start in range(0, len(order), self._step())]
+        padded = [batch + batch[: -len(batch) % ranks] for batch in batches]
+        return [
+            place for batch in padded for place in batch[rank * len(batch) // ranks : (rank + 1) * len(batch) // ranks]
+        ]
 
     def _draw_weighted(self) -> list[int]:
         assert self.weights is not None, "asked for only with weights"

@@ -11,6 +11,8 @@ import torch
 from fastai.callback.core import Callback, CancelFitException
 from torch import Tensor
 
+from maskfast.learn.ranks import gather
+
 log = logging.getLogger("maskfast.train")
 
 
@@ -89,9 +91,9 @@ class History(Callback):  # type: ignore[misc]
 
     def after_validate(self) -> None:
         """Keep the weights where they are the best so far."""
-        if not self._ran or not self._logits:
+        if not self._ran or not (answers := self._gather_answers()):
             return
-        log_loss, accuracy = measure_logits(torch.cat(self._logits), torch.cat(self._targets))
+        log_loss, accuracy = measure_logits(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
         self._add_row(log_loss, accuracy)
         progress = self.progress
         if log_loss < progress.best_loss:
@@ -112,14 +114,20 @@ class History(Callback):  # type: ignore[misc]
             progress.stopped = f"no progress in {self.early_stop} epochs"
             raise CancelFitException
 
+    def _gather_answers(self) -> list[tuple[Tensor, Tensor]]:
+        """The logits and targets of all validation pictures, whichever process had them."""
+        own = [(torch.cat(self._logits), torch.cat(self._targets))] if self._logits else []
+        return [answer for answers in gather(own) for answer in answers]
+
     def _add_row(self, log_loss: float, accuracy: float) -> None:
         progress = self.progress
+        sums = gather((progress.loss_sum, progress.loss_count))
         self.progress.rows.append(
             {
                 "fold": progress.fold,
                 "phase": self.plan[progress.phase].name,
                 "epoch": len(progress.rows) + 1,
-                "train_loss": progress.loss_sum / max(1, progress.loss_count),
+                "train_loss": sum(each for each, _ in sums) / max(1, sum(count for _, count in sums)),
                 "valid_loss": log_loss,
                 "accuracy": accuracy,
                 "lr": float(self.learn.opt.hypers[-1]["lr"]),

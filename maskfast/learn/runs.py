@@ -20,6 +20,7 @@ from maskfast.core.files import write_whole
 from maskfast.data.tables import select_usable
 from maskfast.learn.checkpoint import load_checkpoint
 from maskfast.learn.progress import log
+from maskfast.learn.ranks import count_ranks
 
 RUN, CHECKPOINT, LOCK = "run.json", "checkpoint.pt", "lock"
 
@@ -89,9 +90,12 @@ def hash_items(items: pd.DataFrame) -> str:
 
 @contextmanager
 def watch_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a question: was the run asked to stop? Ctrl-C and SIGTERM ask first, and stop at once the second time."""
+    """Yield a question: was the run asked to stop? Ctrl-C and SIGTERM ask first, and stop at once the second time.
+
+    Several processes, which cannot all be asked after the same batch, stop at once; so does a thread.
+    """
     asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or count_ranks() > 1:
         yield lambda: False
         return
 

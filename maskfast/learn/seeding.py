@@ -11,6 +11,7 @@ import torch
 from fastai.callback.core import Callback
 
 from maskfast.learn.loader import PictureLoader
+from maskfast.learn.ranks import get_rank
 
 
 def mix_seed(*parts: int | str) -> int:
@@ -33,6 +34,7 @@ class Seeding(Callback):  # type: ignore[misc]
 
     def __init__(self, *stream: int | str) -> None:
         self.stream = stream
+        self.own = (f"rank {get_rank()}",) if get_rank() else ()
 
     def before_train(self) -> None:
         """Seed an epoch; a loader that leaves out batches begins with the transforms of the first it gives."""
@@ -40,7 +42,7 @@ class Seeding(Callback):  # type: ignore[misc]
         loader = self.learn.dls.train
         if isinstance(loader, PictureLoader):
             loader.reseed(mix_seed(*self.stream, self.learn.epoch, "order"))
-            loader.seed_batch(mix_seed(*self.stream, self.learn.epoch, "varied", loader.skip_batches))
+            loader.seed_batch(mix_seed(*self.stream, self.learn.epoch, "varied", loader.skip_batches, *self.own))
 
     def before_batch(self) -> None:
         """Seed the network's draws of this batch, and the transforms of the next."""
@@ -48,6 +50,6 @@ class Seeding(Callback):  # type: ignore[misc]
             return
         loader = self.learn.dls.train
         step = self.learn.iter + getattr(loader, "skip_batches", 0)
-        torch.manual_seed(mix_seed(*self.stream, self.learn.epoch, "step", step))
+        torch.manual_seed(mix_seed(*self.stream, self.learn.epoch, "step", step, *self.own))
         if isinstance(loader, PictureLoader):
-            loader.seed_batch(mix_seed(*self.stream, self.learn.epoch, "varied", step + 1))
+            loader.seed_batch(mix_seed(*self.stream, self.learn.epoch, "varied", step + 1, *self.own))

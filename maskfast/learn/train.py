@@ -13,7 +13,7 @@ import torch
 from fastai.learner import Learner
 
 from maskfast.bundle.backbones import describe_backbone
-from maskfast.bundle.manifest import Manifest
+from maskfast.bundle.manifest import Manifest, read_manifest
 from maskfast.bundle.store import write_bundle
 from maskfast.core.config import TrainConfig, make_config
 from maskfast.core.errors import ConfigError
@@ -22,6 +22,7 @@ from maskfast.learn.bundling import draft_bundle
 from maskfast.learn.fit import FoldResult, Setting, fit_fold
 from maskfast.learn.prepare import check_model, check_out, choose_split, list_unusable, read_training_items
 from maskfast.learn.progress import format_time, log
+from maskfast.learn.ranks import agree, count_ranks, first_alone, get_rank, join_ranks, wait_for_all, write_alone
 from maskfast.learn.runs import (
     CHECKPOINT,
     begin_run,
@@ -61,11 +62,12 @@ def train_learner(data: Data | Sequence[Data], *, config: TrainConfig | None = N
 def run_training(config: TrainConfig, *, ahead: Ahead | None = None) -> TrainedRun:
     """Do what a configuration says; see `train_learner`. `ahead` may train the folds, before they are gone through."""
     config = _make_absolute(config)
-    check_out(config.out)
     check_model(config)
-    with hold_run_folder(config.out) as folder:
-        begin_run(folder, config)
-        return _train_in(folder, config, ahead)
+    with join_ranks(config.device):
+        check_out(config.out)
+        with write_alone(lambda: hold_run_folder(config.out)) as folder:
+            begin_run(folder, config)
+            return _train_in(folder, config, ahead)
 
 
 def resume_training(told: TrainConfig, *, ahead: Ahead | None = None) -> TrainedRun:
@@ -78,14 +80,16 @@ def resume_training(told: TrainConfig, *, ahead: Ahead | None = None) -> Trained
     for name, value in _make_absolute(told).model_dump(exclude_unset=True).items():
         if name != "out" and value != getattr(config, name):
             raise ConfigError(f"--resume: {name} was {getattr(config, name)} in the interrupted run; leave it out")
-    check_out(config.out)
-    with hold_run_folder(config.out) as folder:
-        return _train_in(folder, config, ahead)
+    with join_ranks(config.device):
+        check_out(config.out)
+        with write_alone(lambda: hold_run_folder(config.out)) as folder:
+            return _train_in(folder, config, ahead)
 
 
 def _train_in(folder: Path, config: TrainConfig, ahead: Ahead | None) -> TrainedRun:
     began = time.monotonic()
-    items = read_training_items(config)
+    with first_alone():
+        items = read_training_items(config)
     _check_fingerprint(folder / "items.sha256", hash_items(items))
     try:
         with watch_interrupts() as interrupted:
@@ -96,9 +100,12 @@ def _train_in(folder: Path, config: TrainConfig, ahead: Ahead | None) -> Trained
     except KeyboardInterrupt:
         log.warning("interrupted; go on with: maskfast train --resume --out %s", config.out)
         raise
-    manifest = write_bundle(config.out, draft_bundle(results, items, setting))
-    shutil.rmtree(folder, ignore_errors=True)
-    log.info("%s written in %s", config.out, format_time(time.monotonic() - began))
+    if not get_rank():
+        write_bundle(config.out, draft_bundle(results, items, setting))
+        shutil.rmtree(folder, ignore_errors=True)
+        log.info("%s written in %s", config.out, format_time(time.monotonic() - began))
+    wait_for_all()
+    manifest = read_manifest(config.out)
     return TrainedRun(results[0].learn, manifest, list_unusable(items))
 
 
@@ -116,8 +123,10 @@ def _fit_despite_faults(items: pd.DataFrame, setting: Setting, fold: int) -> tup
     forgiven = False
     while True:
         try:
-            return fit_fold(items, setting, fold=fold, state=read_state(setting.folder, fold)), setting
+            return fit_fold(items, setting, fold=fold, state=agree(read_state(setting.folder, fold))), setting
         except (RuntimeError, MemoryError) as error:
+            if count_ranks() > 1:
+                raise  # the others wait in the middle of a step
             if is_out_of_memory(error) and setting.config.batch_size > 2:
                 setting = _halve_batch(setting)
             elif "DataLoader worker" in str(error) and not forgiven:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,6 +100,7 @@ def train(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of a --config file, and exit.")
     ] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Train on so many GPUs of this machine, or in processes.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no news, only the result.")] = False,
     **flags: Any,
@@ -114,8 +116,11 @@ def train(
     if schema:
         _print_schema()
         return
-    _print_news(quiet=quiet)
+    _print_news(quiet=quiet or os.environ.get("RANK", "0") != "0")
     told = _gather_options(data, flags, [each for each in (config, again) if each is not None])
+    if devices > 1:
+        given = {"--resume": resume, "--json": as_json, "--quiet": quiet}
+        raise typer.Exit(_launch(told, devices, [flag for flag, is_set in given.items() if is_set]))
     with warnings.catch_warnings():
         for message in IMPORT_NOISE:
             warnings.filterwarnings("ignore", message=message)
@@ -123,9 +128,20 @@ def train(
 
         ahead = _plan_ahead(engine, address)
         run = resume_training(told, ahead=ahead) if resume else run_training(told, ahead=ahead)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first process tells
     _print_result(run, told, as_json=as_json)
     if len(run.unusable):
         raise typer.Exit(1)
+
+
+def _launch(config: "TrainConfig", devices: int, flags: list[str]) -> int:
+    with warnings.catch_warnings():
+        for message in IMPORT_NOISE:
+            warnings.filterwarnings("ignore", message=message)
+        from maskfast.learn.launch import launch_training
+
+        return launch_training(config, devices, flags=flags)
 
 
 def _plan_ahead(engine: EngineChoice, address: str | None) -> "Ahead | None":
