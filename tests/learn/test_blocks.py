@@ -85,10 +85,10 @@ def test_weights_decide_what_is_drawn(items: pd.DataFrame) -> None:
 
 def test_a_picture_that_vanishes_costs_its_row(items: pd.DataFrame) -> None:
     dls = make_dls(items, size=32, batch_size=4, cache=False)
-    gone = Path(dls.train.items["path"].iloc[0])
-    before = sum(len(images) for images, _ in dls.train)
+    gone = Path(dls.valid.items["path"].iloc[0])
+    before = sum(len(images) for images, _ in dls.valid)
     gone.unlink()
-    assert sum(len(images) for images, _ in dls.train) == before - 1
+    assert sum(len(images) for images, _ in dls.valid) == before - 1
 
 
 def test_a_picture_that_vanishes_after_it_was_cached_costs_nothing(items: pd.DataFrame) -> None:
