@@ -22,7 +22,7 @@ class DemoResult:
     submission: Path
 
 
-def run_demo(out: str | Path, *, count: int = 640, seed: int = 0) -> DemoResult:
+def run_demo(out: str | Path, *, count: int = 1200, seed: int = 0) -> DemoResult:
     """Draw `count` pictures into `out`/data, train resnet34 from scratch on them and score the test ones.
 
     `out` must be new, empty, or made by an earlier demo. Raises ConfigError otherwise.
@@ -45,6 +45,7 @@ def run_demo(out: str | Path, *, count: int = 640, seed: int = 0) -> DemoResult:
         frozen_epochs=0,
         epochs=EPOCHS,
         batch_size=BATCH_SIZE,
+        dropout=0.1,
         lr=1e-3,
         seed=seed,
         out=model,
