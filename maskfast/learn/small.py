@@ -3,7 +3,7 @@
     python -m maskfast.learn.small SHARED [--epochs 4] [--out maskfast/bundle/small]
 
 SHARED is a folder with data/spot-the-mask, data/face-boxes and weights/mobilenet_v2-imagenet.safetensors. The recipe
-is the shipped configuration "scenes" with fewer pictures: about ten minutes on two cores.
+is the shipped configuration "scenes" with fewer pictures.
 """
 
 import argparse
