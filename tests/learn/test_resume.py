@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from killing import KilledError, kill_at_batch
 from toys import draw_toy
 
 from maskfast.core.config import make_config
@@ -28,24 +29,8 @@ TOY = {"arch": "simple_cnn", "weights": "none", "size": 32, "epochs": 3, "batch_
        "optimizer": "adam", "checkpoint_minutes": 1e-9}  # fmt: skip
 
 
-class KilledError(Exception):
-    """Stands for a kill: nothing of ours catches it."""
-
-
 def configure(toy: Path, out: Path, **changes: Any) -> Any:
     return make_config({**TOY, "data": [str(toy)], "out": out, **changes})
-
-
-def kill_at_batch(patch: pytest.MonkeyPatch, number: int) -> None:
-    after_batch, counted = Checkpointer.after_batch, [0]
-
-    def count(self: Checkpointer) -> None:
-        after_batch(self)
-        counted[0] += self.learn.training
-        if counted[0] == number:
-            raise KilledError("at a batch")
-
-    patch.setattr(Checkpointer, "after_batch", count)
 
 
 def weights(run: Any) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from drawn_scenes import draw_close_ups, draw_scenes
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import Adam
+from killing import KilledError, kill_at_batch
 
 from maskfast.bundle.network import NetworkSpec, build_network
 from maskfast.core.config import make_config
@@ -18,7 +19,6 @@ from maskfast.core.errors import ConfigError
 from maskfast.data.splits import split_items
 from maskfast.data.tables import read_items
 from maskfast.learn.blocks import make_dls
-from maskfast.learn.checkpoint import Checkpointer
 from maskfast.learn.scenes.callbacks import FrozenLayers, PlaceLoss
 from maskfast.learn.scenes.loader import SceneLoader, learn_from_plain, learn_from_scenes
 from maskfast.learn.scenes.places import lose_places
@@ -147,25 +147,13 @@ def test_a_killed_run_ends_in_the_same_weights(
     config = {**SCENES, "data": data, "checkpoint_minutes": 1e-9}
     whole = run_training(make_config({**config, "out": tmp_path / "whole"}))
     kill_at_batch(monkeypatch, 5)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(KilledError, match="at a batch"):
         run_training(make_config({**config, "out": tmp_path / "again"}))
     monkeypatch.undo()
     monkeypatch.setenv("MASKFAST_CACHE", str(tmp_path / "cache"))
     resumed = resume_training(make_config({**config, "out": tmp_path / "again"}))
     left, right = (run.learn.model.state_dict() for run in (whole, resumed))
     assert all(left[key].equal(right[key]) for key in left)
-
-
-def kill_at_batch(patch: pytest.MonkeyPatch, number: int) -> None:
-    after_batch, counted = Checkpointer.after_batch, [0]
-
-    def count(self: Checkpointer) -> None:
-        after_batch(self)
-        counted[0] += self.learn.training
-        if counted[0] == number:
-            raise RuntimeError("killed")
-
-    patch.setattr(Checkpointer, "after_batch", count)
 
 
 @pytest.mark.parametrize(
