@@ -47,6 +47,7 @@ def read_layout(
 def _read_folder(
     folder: Path, *, source: str, positive: str | None, classes: Mapping[str, str] | None
 ) -> "pd.DataFrame":
+    folder = _step_down(folder)
     if table := find_table(folder, boxes=False):
         items = _read_table_file(table, source=source, positive=positive, classes=classes)
         return _add_test_rows(items, folder, source=source)
@@ -184,11 +185,10 @@ def _add_test_rows(items: "pd.DataFrame", folder: Path, *, source: str) -> "pd.D
 
 
 def _read_class_folders(folder: Path, *, source: str, positive: str | None) -> "pd.DataFrame":
-    root = _find_class_root(folder)
-    parts = {name: SPLITS[name.casefold()] for name in _list_folders(root) if name.casefold() in SPLITS}
+    parts = {name: SPLITS[name.casefold()] for name in _list_folders(folder) if name.casefold() in SPLITS}
     rows: list[dict[str, Any]] = []
     for name, split in parts.items() if parts else [("", None)]:
-        rows += _read_classes(root / name, base=root, source=source, split=split, positive=positive)
+        rows += _read_classes(folder / name, base=folder, source=source, split=split, positive=positive)
     if not rows:
         raise DataError(
             f"{folder}: no data in a layout that is read; expected images and train_labels.csv, a folder a class "
@@ -201,12 +201,12 @@ def _list_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
-def _find_class_root(folder: Path) -> Path:
+def _step_down(folder: Path) -> Path:
     """Step down through folders that hold nothing but one other, as archives often do."""
     names = _list_folders(folder)
     if len(names) != 1 or names[0].casefold() in SPLITS or _is_class(names[0]):
         return folder
-    return folder if any(path.is_file() for path in folder.iterdir()) else _find_class_root(folder / names[0])
+    return folder if any(path.is_file() for path in folder.iterdir()) else _step_down(folder / names[0])
 
 
 def _is_class(name: str) -> bool:

@@ -54,13 +54,17 @@ def read_training_items(config: TrainConfig) -> pd.DataFrame:
 
 
 def describe_items(items: pd.DataFrame, usable: pd.DataFrame) -> str:
-    """One line: how many pictures of each class, and what can't be used."""
+    """One line: how many pictures of each class, what has near-duplicates, and what can't be used."""
     masks = int(usable["label"].sum())
-    line = f"{len(usable)} pictures: {masks} mask, {len(usable) - masks} no mask"
-    unusable = list_unusable(items)
-    counted = unusable["status"].value_counts()
-    left = ", ".join(f"{count} {status}" for status, count in counted.items())
-    return f"{line}; not used: {left}" if left else line
+    parts = [f"{len(usable)} pictures: {masks} mask, {len(usable) - masks} no mask"]
+    if copies := int(usable["group"].duplicated(keep=False).sum()):
+        parts.append(f"{copies} have near-duplicates, which stay on one side of the split")
+    if both := int((usable.groupby("group")["label"].nunique() > 1).sum()):
+        parts.append(f"{both} groups of them bear both labels (maskfast audit lists them)")
+    counted = list_unusable(items)["status"].value_counts()
+    if len(counted):
+        parts.append("not used: " + ", ".join(f"{count} {status}" for status, count in counted.items()))
+    return "; ".join(parts)
 
 
 def list_unusable(items: pd.DataFrame) -> pd.DataFrame:

@@ -79,6 +79,16 @@ def test_a_wrapped_zip_of_class_folders(write_pictures: Callable[..., Path], tmp
     assert labels_of(read_items(tmp_path / "set.zip")) == {"mask/a.jpg": 1, "no_mask/b.jpg": 0}
 
 
+def test_a_wrapped_zip_of_a_challenge(write_challenge: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_challenge(LABELS, sample=SAMPLE)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in folder.rglob("*.*"):
+            archive.write(path, f"wrapper/{path.relative_to(folder)}")
+    items = read_items(tmp_path / "all.zip")
+    assert labels_of(items) == labels_of(read_items(folder))
+    assert items["split"].eq("test").sum() == 2
+
+
 def test_unclear_class_folders_are_refused_and_positive_says_it(write_pictures: Callable[..., Path]) -> None:
     folder = write_pictures("blue/a.jpg", "red/b.jpg")
     with pytest.raises(DataError, match="--positive"):
