@@ -2,8 +2,8 @@
 
 Both start from the same pretrained mobilenet_v2 and hold out the same grouped part of the same pictures. Plain fastai
 runs `fine_tune(4, 2e-3)` at 224 pixels; maskfast runs `train_learner` with the shipped config "challenge" as one
-network. The clock runs from the call to the end of the epoch: reading, grouping and decoding the pictures are in it. They
-alternate, each run in a process of its own; run it on an idle machine:
+network. The clock runs from the call to the end of the epoch: reading, grouping and decoding the pictures are in it.
+They alternate, each run in a process of its own; run it on an idle machine:
 
     python benchmarks/time_to_loss.py ../shared/data/spot-the-mask \\
         --weights ../shared/weights/mobilenet_v2-imagenet.safetensors

@@ -9,6 +9,8 @@ from maskfast.core.errors import ConfigError
 SIZE = 64
 BATCH_SIZE = 16
 EPOCHS = 16
+SEED = 1
+"""By default; among the 1,200 pictures of this seed no two look alike and bear both labels."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class DemoResult:
     submission: Path
 
 
-def run_demo(out: str | Path, *, count: int = 1200, seed: int = 0) -> DemoResult:
+def run_demo(out: str | Path, *, count: int = 1200, seed: int = SEED) -> DemoResult:
     """Draw `count` pictures into `out`/data, train resnet34 from scratch on them and score the test ones.
 
     `out` must be new, empty, or made by an earlier demo. Raises ConfigError otherwise.

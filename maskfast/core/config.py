@@ -72,7 +72,7 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'")
     workers: int | None = Field(
-        default=None, ge=0, description="processes that load pictures; default: measured choice"
+        default=None, ge=0, description="processes that load pictures; default: none with the cache, else measured"
     )
     cache: bool = Field(default=True, description="decode pictures once, into a cache that later runs share")
     deterministic: bool = Field(default=False, description="only algorithms that repeat bit for bit on a GPU")

@@ -97,10 +97,12 @@ def describe_items(items: "pd.DataFrame") -> str:
     usable = items[(items["status"] == "ok") & items["label"].notna()]
     masks = int(usable["label"].sum())
     repeated = len(usable) - usable["group"].nunique()
+    contrary = int((usable.groupby("group")["label"].nunique() > 1).sum())
     leaking = len(_find_leaking(items))
     parts = [f"{len(usable)} labelled pictures ({masks} mask, {len(usable) - masks} no mask)"]
     parts += [f"{count} {status}" for status, count in items["status"].value_counts().items() if status != "ok"]
     parts += [f"{repeated} are copies of another"] if repeated else []
+    parts += [f"{contrary} photos bear both labels"] if contrary else []
     parts += [f"{leaking} stand in two of train, valid and test"] if leaking else []
     return "; ".join(parts)
 

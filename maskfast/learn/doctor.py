@@ -10,7 +10,7 @@ import torch
 
 from maskfast._version import __version__
 from maskfast.core.cache import cache_dir
-from maskfast.learn.speed import choose_machine, count_workers
+from maskfast.learn.speed import choose_machine
 
 PACKAGES = ("torch", "torchvision", "fastai", "timm", "onnxruntime", "numpy", "pandas", "pillow")
 EXTRAS = {
@@ -36,7 +36,7 @@ def examine_machine() -> dict[str, Any]:
         "precision": f"{machine.precision}: {machine.why}",
         "memory layout": "channels last, which convolutions want",
         "pictures": f"decoded once into {cache_dir('pixels')} ({disk.free / 1e9:.0f} GB free)",
-        "loading processes": f"{count_workers(cached=True)} with the cache, {count_workers(cached=False)} without",
+        "loading processes": "none with the cache; without it, measured when a training starts",
         "scoring": "onnxruntime in fp32; int8 and torch on request",
     }
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from maskfast.bundle.backbones import Backbone
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError
+from maskfast.core.image import load_image
+from maskfast.data.tables import select_usable
 from maskfast.learn.augment import make_augment
 from maskfast.learn.blocks import make_dls
 from maskfast.learn.checkpoint import FORMAT, Checkpointer, read_progress, restore_state, save_checkpoint
@@ -36,7 +39,7 @@ from maskfast.learn.runs import CHECKPOINT, name_finished
 from maskfast.learn.scenes.callbacks import FrozenLayers, PlaceLoss
 from maskfast.learn.scenes.loader import learn_from_plain, learn_from_scenes
 from maskfast.learn.seeding import Seeding, mix_seed, seed_all
-from maskfast.learn.speed import Machine, count_workers, make_speed_callbacks
+from maskfast.learn.speed import Machine, make_speed_callbacks, measure_workers
 from maskfast.learn.validate import predict_logits, read_arrays
 
 
@@ -156,7 +159,6 @@ def _share_training(setting: Setting) -> list[Any]:
 
 def _make_loaders(items: pd.DataFrame, setting: Setting) -> DataLoaders:
     config = setting.config
-    workers = count_workers(cached=config.cache) if config.workers is None else config.workers
     dls = make_dls(
         items,
         size=setting.size,
@@ -166,12 +168,20 @@ def _make_loaders(items: pd.DataFrame, setting: Setting) -> DataLoaders:
         mean=setting.backbone.mean,
         std=setting.backbone.std,
         cache=config.cache,
-        workers=workers,
+        workers=_count_workers(items, setting) if config.workers is None else config.workers,
         device=setting.machine.device,
     )
     if config.balance == "sampling":
         dls.train.weights = weigh_rows(dls.train.items["label"])
     return dls
+
+
+def _count_workers(items: pd.DataFrame, setting: Setting) -> int:
+    """None read from the cache: they would cost more than they save. Else what was measured."""
+    if setting.config.cache:
+        return 0
+    load = partial(load_image, size=setting.size, method=setting.config.method)
+    return measure_workers(select_usable(items)["path"].tolist(), load)
 
 
 def _make_learner(dls: DataLoaders, setting: Setting) -> Learner:

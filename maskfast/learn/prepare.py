@@ -10,6 +10,7 @@ from maskfast.bundle.manifest import MANIFEST_FILE
 from maskfast.bundle.pretrained import load_weights
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError, DataError
+from maskfast.data.audit import describe_items
 from maskfast.data.splits import add_groups, fold_items, split_items
 from maskfast.data.tables import drop_items, read_items, select_usable
 from maskfast.learn.progress import log
@@ -45,26 +46,11 @@ def read_training_items(config: TrainConfig) -> pd.DataFrame:
         items = drop_items(items, config.drop)
     _check_classes(items, config.data)
     items = add_groups(items)
-    usable = select_usable(items)
     _check_classes(items, config.data)
-    log.info("%s", describe_items(items, usable))
+    log.info("%s", describe_items(items))
     if config.folds:
         return fold_items(items, config.folds, seed=config.seed)
     return split_items(items, valid=config.valid, seed=config.seed)
-
-
-def describe_items(items: pd.DataFrame, usable: pd.DataFrame) -> str:
-    """One line: how many pictures of each class, what has near-duplicates, and what can't be used."""
-    masks = int(usable["label"].sum())
-    parts = [f"{len(usable)} pictures: {masks} mask, {len(usable) - masks} no mask"]
-    if copies := int(usable["group"].duplicated(keep=False).sum()):
-        parts.append(f"{copies} have near-duplicates, which stay on one side of the split")
-    if both := int((usable.groupby("group")["label"].nunique() > 1).sum()):
-        parts.append(f"{both} groups of them bear both labels (maskfast audit lists them)")
-    counted = list_unusable(items)["status"].value_counts()
-    if len(counted):
-        parts.append("not used: " + ", ".join(f"{count} {status}" for status, count in counted.items()))
-    return "; ".join(parts)
 
 
 def list_unusable(items: pd.DataFrame) -> pd.DataFrame:

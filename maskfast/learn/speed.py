@@ -1,6 +1,8 @@
 """What this machine is good at: a device and a wish flow in, callbacks that train faster flow out."""
 
-import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +10,14 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from torch import Tensor
+
+from maskfast.core.errors import ImageError
+from maskfast.score.backends import count_cores
+
+TIMED_PICTURES = 16
+"""Pictures that are loaded to tell how long all of them take."""
+START_SECONDS = 2.0
+"""What starting loading processes costs an epoch, and more than that where they are many."""
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -102,9 +112,19 @@ class Autocast(Callback):  # type: ignore[misc]
         return output.float() if isinstance(output, Tensor) else output
 
 
-def count_workers(*, cached: bool) -> int:
-    """How many processes load pictures: none from the cache, where they cost more than they save; else all but one."""
-    return 0 if cached else max(0, (os.cpu_count() or 1) - 1)
+def measure_workers(paths: Sequence[str], load: Callable[[str], object]) -> int:
+    """How many processes shall load `paths` each epoch, by timing `load` on a few of them spread over all.
+
+    None where starting processes, at each epoch anew, would take longer than loading everything; else all cores but
+    the one that trains. Pictures that cannot be loaded count as well: they too take their time.
+    """
+    began = time.perf_counter()
+    sample = paths[:: max(1, len(paths) // TIMED_PICTURES)][:TIMED_PICTURES]
+    for path in sample:
+        with suppress(ImageError):
+            load(path)
+    whole = (time.perf_counter() - began) / max(1, len(sample)) * len(paths)
+    return count_cores() - 1 if whole > START_SECONDS else 0
 
 
 def _lay_out(x: Any) -> Any:

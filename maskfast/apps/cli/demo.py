@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from maskfast.apps.cli.console import say
+from maskfast.apps.demo import SEED, run_demo
 
 
 def register(app: typer.Typer) -> None:
@@ -16,15 +17,13 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures, the model and its answers.")] = Path("demo"),
     count: Annotated[int, typer.Option(min=100, max=10_000, help="How many pictures to draw.")] = 1200,
-    seed: Annotated[int, typer.Option(help="Seed of the drawing and the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the drawing and the training.")] = SEED,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the table only.")] = False,
 ) -> None:
     """Go the whole way on drawn pictures: draw, train resnet34 from scratch, submit, measure.
 
     Example: maskfast demo --out demo
     """
-    from maskfast.apps.demo import run_demo
-
     say(f"Drawing {count} pictures and training on them; this takes a few minutes.", quiet=quiet)
     result = run_demo(out, count=count, seed=seed)
     rows = [

@@ -56,7 +56,7 @@ FLAGS = {
     "cost-false-alarm": "Cost of a false alarm, likewise.",
     "precision": "auto, fp32, bf16 or fp16.  [default: auto]",
     "device": "auto, cpu, cuda or mps.  [default: auto]",
-    "workers": "Processes that load pictures.  [default: chosen]",
+    "workers": "Processes that load pictures.  [default: none with the cache, else measured]",
     "cache": "Decode pictures once, into a cache.  [default: cache]",
     "deterministic": "Only algorithms that repeat bit for bit on a GPU.",
     "checkpoint-minutes": "Save a resumable state so often within an epoch.  [default: 5]",
