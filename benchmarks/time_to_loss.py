@@ -116,9 +116,9 @@ def run_fastai(options: argparse.Namespace) -> list[dict[str, float]]:
     class Clock(Callback):  # type: ignore[misc]
         order = 60  # after fastai's Recorder
 
-        def after_validate(self) -> None:
-            loss = float(self.learn.recorder._valid_mets[0])
-            ends.append({"seconds": time.perf_counter() - began, "log_loss": loss})
+        def after_epoch(self) -> None:
+            _, loss, _ = self.learn.recorder.values[-1]
+            ends.append({"seconds": time.perf_counter() - began, "log_loss": float(loss)})
 
     began = time.perf_counter()
     block = DataBlock(

@@ -63,6 +63,7 @@ class Evaluation:
 def evaluate_data(
     predictor: Any,
     *data: str | Path,
+    positive: str | None = None,
     held_out: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -72,11 +73,12 @@ def evaluate_data(
 ) -> Evaluation:
     """Read any DATA that read_items takes and measure the predictor on it; see evaluate_items and evaluate_held_out.
 
-    Near-duplicates are found first (every picture is read once for it, and remembered), unless `bootstrap` is 0.
+    `positive` is the class or folder that means mask, where the names do not say it. Near-duplicates are found first
+    (every picture is read once for it, and remembered), unless `bootstrap` is 0.
     """
     from maskfast.data.tables import read_items
 
-    items = read_items(*data)
+    items = read_items(*data, positive=positive)
     items = _group_labelled(items) if bootstrap else items
     if held_out:
         return evaluate_held_out(predictor, items, bootstrap=bootstrap, seed=seed, **wishes)

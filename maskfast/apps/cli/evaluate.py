@@ -23,6 +23,9 @@ def evaluate(
     model: Annotated[
         Path | None, typer.Option(help="Bundle folder.  [default: export/model]", show_default=False)
     ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="The class or folder that is 'mask', where unclear.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report: a page, plots, tables.")] = None,
     backend: Annotated[
         Literal["auto", "onnx", "int8", "torch", "torch-fp32"], typer.Option(help="What runs it.")
@@ -61,7 +64,8 @@ def evaluate(
 
     predictor = load(model, backend=backend)
     wishes = {"recall": recall, "cost_miss": cost_miss, "cost_false_alarm": cost_false_alarm}
-    options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed, "tta": tta, "held_out": held_out, **wishes}
+    options: dict[str, Any] = {"positive": positive, "bootstrap": bootstrap, "seed": seed, "tta": tta}
+    options |= {"held_out": held_out, **wishes}
     evaluation = evaluate_data(predictor, *data, watch=watch, **options)
     print(json.dumps(summarise(evaluation, predictor), indent=2) if as_json else write_table(evaluation))
     for note in evaluation.notes:

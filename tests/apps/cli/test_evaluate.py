@@ -1,6 +1,7 @@
 """`maskfast evaluate` from the command line: exit codes, JSON, thresholds and the report."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,19 @@ def test_json_is_all_that_is_printed(pictures: Path, toy_bundle: Path, capsys: p
     assert summary["chosen"]["recall"] == 1
     assert summary["model"]["arch"] == "simple_cnn"
     assert printed.err == ""
+
+
+def test_positive_says_which_unclear_folder_is_mask(
+    pictures: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unclear = tmp_path / "unclear"
+    shutil.copytree(pictures / "mask", unclear / "blue")
+    shutil.copytree(pictures / "no_mask", unclear / "red")
+    told = ["evaluate", str(unclear), "--model", str(toy_bundle), "--bootstrap", "0", "--quiet"]
+    assert run(told) == 2
+    assert "--positive" in capsys.readouterr().err
+    assert run([*told, "--positive", "red"]) == 0
+    assert capsys.readouterr().out.startswith("16 pictures, 8 of them labelled mask")
 
 
 def test_an_unusable_picture_is_named_and_makes_it_1(
