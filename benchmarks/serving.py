@@ -75,7 +75,7 @@ def serve_fastapi(folder: str, port: int) -> None:
 
 
 def open_learner(folder: Path) -> Any:
-    """A fastai Learner with the bundle's network: its export.pkl, or the weights in a learner made by hand."""
+    """A fastai Learner with the bundle's network: its export.pkl, or its like with random weights, which are as fast."""
     from fastai.vision.all import (
         CategoryBlock,
         CrossEntropyLossFlat,
@@ -92,7 +92,7 @@ def open_learner(folder: Path) -> Any:
     if (folder / "export.pkl").is_file():
         return load_learner(folder / "export.pkl")
     from maskfast.bundle.manifest import read_manifest
-    from maskfast.bundle.weights import read_networks
+    from maskfast.bundle.network import build_network
 
     manifest = read_manifest(folder)
     block = DataBlock(
@@ -103,7 +103,7 @@ def open_learner(folder: Path) -> Any:
         batch_tfms=Normalize.from_stats(manifest.mean, manifest.std),
     )
     dls = block.dataloaders(list(range(8)), bs=2)
-    return Learner(dls, read_networks(folder, manifest)[0], loss_func=CrossEntropyLossFlat())
+    return Learner(dls, build_network(manifest.network), loss_func=CrossEntropyLossFlat())
 
 
 def measure_memory(pid: int) -> float:

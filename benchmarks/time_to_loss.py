@@ -1,9 +1,9 @@
 """Time to the same quality: how long maskfast takes to reach the validation log loss that plain fastai ends with.
 
 Both start from the same pretrained mobilenet_v2 and hold out the same grouped part of the same pictures. Plain fastai
-runs `fine_tune(4, 2e-3)` at 224 pixels; maskfast runs `train_learner` with the shipped config "challenge" as one
-network. The clock runs from the call to the end of the epoch: reading, grouping and decoding the pictures are in it.
-They alternate, each run in a process of its own; run it on an idle machine:
+runs `fine_tune(4, 2e-3)` at 224 pixels; maskfast runs `train_learner` as it is. The clock runs from the call to the end
+of the epoch: reading, grouping and decoding the pictures and the search for a learning rate are in it. They alternate,
+each run in a process of its own; run it on an idle machine:
 
     python benchmarks/time_to_loss.py ../shared/data/spot-the-mask \\
         --weights ../shared/weights/mobilenet_v2-imagenet.safetensors
@@ -35,7 +35,6 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="labelled pictures")
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet weights of mobilenet_v2")
-    parser.add_argument("--epochs", type=int, default=3, help="of maskfast, after one with the body frozen")
     parser.add_argument("--repeats", type=int, default=3, help="each with a seed of its own")
     parser.add_argument("--out", type=Path, default=Path("build/time_to_loss.json"))
     parser.add_argument("--run", choices=RUNNERS, help=argparse.SUPPRESS)
@@ -72,7 +71,7 @@ def compare(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def run_apart(options: argparse.Namespace, name: str, seed: int) -> list[dict[str, float]]:
     """Run one contender in a new process: seconds from the call and validation log loss at the end of each epoch."""
-    told = [f"--run={name}", f"--seed={seed}", f"--weights={options.weights}", f"--epochs={options.epochs}"]
+    told = [f"--run={name}", f"--seed={seed}", f"--weights={options.weights}"]
     run = subprocess.run(
         [sys.executable, __file__, str(options.data), *told], capture_output=True, text=True, check=False
     )
@@ -141,8 +140,7 @@ def run_fastai(options: argparse.Namespace) -> list[dict[str, float]]:
 def run_maskfast(options: argparse.Namespace) -> list[dict[str, float]]:
     import pandas as pd
 
-    from maskfast import TrainConfig, train_learner
-    from maskfast.core.config_files import read_config
+    from maskfast import train_learner
 
     ends: list[float] = []
 
@@ -158,11 +156,8 @@ def run_maskfast(options: argparse.Namespace) -> list[dict[str, float]]:
         os.environ["MASKFAST_CACHE"] = str(Path(folder) / "cache")  # what earlier runs decoded must not help
         out = Path(folder) / "model"
         began = time.perf_counter()
-        recipe, _ = read_config("challenge")
-        train_learner(
-            options.data, config=TrainConfig(**recipe), weights=str(options.weights), folds=0, valid=VALID,
-            epochs=options.epochs, seed=options.seed, out=out,
-        )  # fmt: skip
+        weights = str(options.weights)
+        train_learner(options.data, arch=ARCH, weights=weights, valid=VALID, seed=options.seed, out=out)
         losses = pd.read_csv(out / "report" / "history.csv")["valid_loss"]
     return [{"seconds": end, "log_loss": loss} for end, loss in zip(ends, losses, strict=True)]
 
