@@ -75,7 +75,7 @@ def serve_fastapi(folder: str, port: int) -> None:
 
 
 def open_learner(folder: Path) -> Any:
-    """A fastai Learner with the bundle's network: its export.pkl, or its like with random weights, which are as fast."""
+    """A fastai Learner with the bundle's network: its export.pkl, or random weights, which are as fast."""
     from fastai.vision.all import (
         CategoryBlock,
         CrossEntropyLossFlat,
