@@ -12,7 +12,7 @@ import numpy.typing as npt
 from maskfast.bundle.int8 import write_int8
 from maskfast.bundle.manifest import Manifest
 from maskfast.bundle.onnx_run import Array, Images, run_onnx, run_scorer
-from maskfast.bundle.scorer import make_scorer
+from maskfast.bundle.scorer import fold_norms, make_scorer
 from maskfast.bundle.weights import restore_network
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def write_onnx_files(
     checked = _draw_noise(manifest.size) if images is None or not len(images) else images
     expected = run_scorer(scorer, checked)
     fp32 = folder / FP32_FILE
-    reason = _export(scorer, fp32, manifest.size) or _disagree(fp32, checked, expected)
+    folded = make_scorer([fold_norms(network) for network in networks], manifest)  # 8 bits are exact only without norms
+    reason = _export(folded, fp32, manifest.size) or _disagree(fp32, checked, expected)
     if reason:
         fp32.unlink(missing_ok=True)
         return {FP32_FILE: reason, INT8_FILE: f"it is made from {FP32_FILE}, which was left out"}

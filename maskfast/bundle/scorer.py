@@ -41,3 +41,18 @@ def make_scorer(networks: "Sequence[nn.Module]", manifest: Manifest) -> "nn.Modu
             return mean, mean.exp()[:, 1]
 
     return Scorer().eval()
+
+
+def fold_norms(network: "nn.Module") -> "nn.Module":
+    """Return a copy in evaluation mode with batch norms folded into the convolutions before them, or the same network.
+
+    The answers are the same but for rounding. It is the same network where torch cannot trace it: where its forward
+    depends on values.
+    """
+    from torch.fx.experimental.optimization import fuse
+    from torch.fx.proxy import TraceError
+
+    try:
+        return fuse(network.eval())
+    except (TraceError, TypeError, AttributeError):
+        return network

@@ -3,7 +3,10 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,10 +20,13 @@ from maskfast.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from onnxruntime import InferenceSession as Session
     from torch import nn
 
 BackendName = Literal["auto", "onnx", "int8", "torch", "torch-fp32"]
 FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx"}
+LANE_IMAGES = 8
+"""Pictures a core must get of a batch in 8 bits for the batch to be parted."""
 GPU_DEVICE = Path("/dev/nvidiactl")
 
 Images = npt.NDArray[np.uint8]
@@ -41,27 +47,34 @@ class OnnxBackend:
     """onnxruntime on the CPU, with as many threads as this process may use cores."""
 
     def __init__(self, path: Path, *, size: int, name: str) -> None:
-        import onnxruntime
-
         self.name = name
         self._path = path
         content = path.read_bytes()
         check_onnx(content, name=str(path))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = count_cores()
-        options.log_severity_level = 3
-        # threads that wait by spinning take the cores from whatever decodes the next pictures
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no class of their own
-            raise BundleError(f"{path}: onnxruntime cannot open it: {' '.join(str(error).split())[:200]}") from error
+        cores = count_cores()
+        self._session = self._open(content, threads=cores)
+        self._lanes = _Lanes(partial(self._open, content, threads=1), cores) if name == "int8" and cores > 1 else None
         self._check_shapes(size)
 
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
-        logits, probability = self._session.run(["logits", "probability"], {"images": images})
-        return logits, probability
+        if self._lanes and self._lanes.suit(images):
+            return self._lanes.run(images)
+        return _answer(self._session, images)
+
+    def _open(self, content: bytes, *, threads: int) -> "Session":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # threads that wait by spinning take the cores from whatever decodes the next pictures
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            reason = " ".join(str(error).split())[:200]
+            raise BundleError(f"{self._path}: onnxruntime cannot open it: {reason}") from error
 
     def _check_shapes(self, size: int) -> None:
         inputs = {each.name: (each.type, each.shape[1:]) for each in self._session.get_inputs()}
@@ -72,18 +85,44 @@ class OnnxBackend:
             raise BundleError(f"{self._path}: its outputs are {outputs}, expected logits (N, 2) and probability (N,)")
 
 
+class _Lanes:
+    """A large batch parted among the cores, each with one thread.
+
+    The threads that share an operation wait for each other at its end, which in 8 bits comes every few hundred
+    microseconds. The session is opened when first needed: one picture alone never needs it.
+    """
+
+    def __init__(self, open_session: "Callable[[], Session]", count: int) -> None:
+        self._open, self._count = open_session, count
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="onnx")
+
+    def suit(self, images: Images) -> bool:
+        """Say whether every core gets enough of a batch."""
+        return len(images) >= self._count * LANE_IMAGES
+
+    def run(self, images: Images) -> Scores:
+        """Return logits (N, 2) and probabilities (N,), in order."""
+        with self._lock:
+            self._session = self._session or self._open()
+        answer = partial(_answer, self._session)
+        logits, probability = zip(*self._threads.map(answer, np.array_split(images, self._count)), strict=True)
+        return np.concatenate(logits), np.concatenate(probability)
+
+
 class TorchBackend:
     """torch on the GPU where there is one, else on the CPU; in bfloat16 (where that is native) or float32."""
 
     def __init__(self, networks: "Sequence[nn.Module]", manifest: Manifest, *, bf16: bool) -> None:
         import torch
 
-        from maskfast.bundle.scorer import make_scorer
+        from maskfast.bundle.scorer import fold_norms, make_scorer
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._bf16 = bf16 and _has_bf16(self._device)
         self.name = "torch" if self._bf16 else "torch-fp32"
-        scorer = make_scorer([_fuse(network) for network in networks] if self._bf16 else networks, manifest)
+        scorer = make_scorer([fold_norms(network) for network in networks] if self._bf16 else networks, manifest)
         self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
 
     def run(self, images: Images) -> Scores:
@@ -94,6 +133,11 @@ class TorchBackend:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             logits, probability = self._scorer(batch)
         return logits.float().cpu().numpy(), probability.float().cpu().numpy()
+
+
+def _answer(session: "Session", images: Images) -> Scores:
+    logits, probability = session.run(["logits", "probability"], {"images": images})
+    return logits, probability
 
 
 def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend:
@@ -135,17 +179,6 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _fuse(network: "nn.Module") -> "nn.Module":
-    """Fold batch norms into the convolutions before them, a tenth of the time in bfloat16, where torch can trace it."""
-    from torch.fx.experimental.optimization import fuse
-    from torch.fx.proxy import TraceError
-
-    try:
-        return fuse(network)
-    except (TraceError, TypeError, AttributeError):  # a forward that depends on values
-        return network
 
 
 def _has_bf16(device: "torch.device") -> bool:

@@ -171,10 +171,10 @@ def test_scoring_imports_neither_torch_nor_fastai_nor_pandas(toy_bundle, picture
 
 
 def test_bfloat16_folds_batch_norms_where_it_can_be_traced():
-    from maskfast.score.backends import _fuse
+    from maskfast.bundle.scorer import fold_norms
 
     _, network = make_toy_network()
-    fused = _fuse(network)
+    fused = fold_norms(network)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(fused(images), network(images), rtol=1e-4, atol=1e-4)
@@ -186,4 +186,4 @@ def test_bfloat16_folds_batch_norms_where_it_can_be_traced():
             return images if images.sum() > 0 else -images
 
     moody = Moody()
-    assert _fuse(moody) is moody
+    assert fold_norms(moody) is moody
