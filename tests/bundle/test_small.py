@@ -9,6 +9,7 @@ import maskfast.bundle.small
 from maskfast.bundle.small import shrink_bundle
 from maskfast.bundle.store import write_bundle
 from maskfast.core.config import make_config
+from maskfast.core.config_files import read_config
 from maskfast.core.errors import BundleError
 from maskfast.score.predictor import find_model, load
 
@@ -54,7 +55,7 @@ def test_without_a_model_the_packaged_one_is_meant(toy_bundle, tmp_path, monkeyp
 def test_the_packaged_model_is_whole_and_small():
     assert sum(path.stat().st_size for path in PACKAGED.iterdir()) <= 4_000_000
     predictor = load(PACKAGED)
-    assert make_config(predictor.manifest.config).scenes == 1200
+    assert make_config(predictor.manifest.config).scenes == make_config(read_config("scenes")[0]).scenes
     assert predictor.backend.name == "int8"
     assert 0 <= predictor.predict_arrays(np.zeros((1, predictor.size, predictor.size, 3), np.uint8))[0] <= 1
 
@@ -69,8 +70,8 @@ def test_the_command_trains_on_what_is_shared_and_shrinks(tmp_path, monkeypatch)
         write_bundle(out, make_toy_draft(card="# Card"))
 
     monkeypatch.setattr(maskfast.learn.small, "train_learner", train)
-    manifest = maskfast.learn.small.train_small_model(tmp_path / "shared", tmp_path / "small", epochs=2)
+    manifest = maskfast.learn.small.train_small_model(tmp_path / "shared", tmp_path / "small", seed=2)
     assert asked["data"] == [str(tmp_path / "shared/data" / name) for name in ("spot-the-mask", "face-boxes")]
-    assert (asked["arch"], asked["epochs"]) == ("mobilenet_v2", 2)
-    assert make_config({key: value for key, value in asked.items() if key != "data"}).scenes == 1200
+    assert (asked["arch"], asked["seed"]) == ("mobilenet_v2", 2)
+    assert make_config({key: value for key, value in asked.items() if key != "data"}).head == "mil"
     assert load(tmp_path / "small").manifest == manifest
