@@ -37,7 +37,8 @@ def check_out(out: Path) -> None:
 
 
 def read_training_items(config: TrainConfig) -> pd.DataFrame:
-    """Read, group and split or fold the items of a configuration, with a line of news about them.
+    """Read, group and split or fold the items of a configuration, with a line of news about them and one for each that
+    cannot be used.
 
     Raises DataError where there is only one class, or a class is in too few groups.
     """
@@ -48,6 +49,8 @@ def read_training_items(config: TrainConfig) -> pd.DataFrame:
     items = add_groups(items)
     _check_classes(items, config.data)
     log.info("%s", describe_items(items))
+    for row in list_unusable(items).itertuples():
+        log.warning("not used: %s: %s: %s", row.image, row.status, row.reason)
     if config.folds:
         return fold_items(items, config.folds, seed=config.seed)
     return split_items(items, valid=config.valid, seed=config.seed)

@@ -204,10 +204,6 @@ def _print_news(*, quiet: bool) -> None:
 
 
 def _print_result(run: "TrainedRun", config: "TrainConfig", *, as_json: bool) -> None:
-    from maskfast.apps.cli.console import say
-
-    for row in run.unusable.itertuples():
-        say(f"not used: {row.image}: {row.status}: {row.reason}")
     metrics = run.manifest.metrics
     if as_json:
         print(json.dumps({"out": str(config.out), "metrics": metrics, "unusable": len(run.unusable)}))

@@ -1,0 +1,30 @@
+"""What a training says of its data before it starts."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskfast.core.config import TrainConfig
+from maskfast.learn.prepare import read_training_items
+
+
+def test_what_cannot_be_used_is_told_row_by_row_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MASKFAST_CACHE", str(tmp_path / "cache"))
+    rng, lines = np.random.default_rng(0), ["path,label"]
+    for number in range(12):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{number % 2}")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    (tmp_path / "items.csv").write_text("\n".join([*lines, "gone.png,1", "broken.png,0", "0.png,1", "1.png,"]) + "\n")
+    with caplog.at_level(logging.INFO, "maskfast.train"):
+        items = read_training_items(TrainConfig(data=(str(tmp_path / "items.csv"),)))
+    first, *told = [record.getMessage() for record in caplog.records]
+    assert first.startswith("11 labelled pictures (6 mask, 5 no mask); 2 conflict; 2 refused; 1 missing")
+    assert {line.split(": ")[1] for line in told} == {"gone.png", "broken.png", "0.png", "1.png"}
+    assert "not used: gone.png: missing: no such file" in told
+    assert set(items.loc[items["split"].eq("valid"), "status"]) == {"ok"}
