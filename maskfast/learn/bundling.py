@@ -27,7 +27,7 @@ from maskfast.score.calibration import apply_temperature, choose_threshold, fit_
 from maskfast.score.metrics import compute_by_source, compute_metrics
 from maskfast.score.plots import plot_history, render_png
 
-CHECK_PICTURES = 512
+CHECK_PICTURES = 256
 """Validation pictures that the ONNX files must agree on, at most; some of them are for the int8 calibration."""
 BOOTSTRAP = 500
 """Resamples for the intervals of the metrics."""
