@@ -35,7 +35,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--growth", type=int, nargs="*", default=[], help="measure maskfast alone on so many pictures")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
+    parser.add_argument("--out", type=Path, default=Path("build/training.json"))
     parser.add_argument("--run", choices=CONTENDERS, help=argparse.SUPPRESS)
     return parser.parse_args()
 

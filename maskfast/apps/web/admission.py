@@ -17,8 +17,8 @@ from maskfast.apps.web.answers import RefusalError
 
 OVERLOAD_SECONDS = 1.0
 """How long after a refusal the room counts as overloaded."""
-OVERLOAD_PATIENCE = 0.05
-"""Seconds that a request may wait while the room is overloaded."""
+CROWDED_PATIENCE = 0.05
+"""Seconds that a request may wait while the room is overloaded, unless told otherwise."""
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class WaitingRoom:
 
     Where a picture comes to a full room the oldest is refused; a request of several pictures is refused itself, so that
     it cannot push out many others. Under overload only `crowded_seats` are given out: fewer pictures at work are each
-    done sooner.
+    done sooner; and nobody waits longer than `crowded_patience` seconds.
     """
 
     def __init__(self, *, seats: int, places: int, patience: float, crowded_seats: int | None = None) -> None:
@@ -43,6 +43,7 @@ class WaitingRoom:
         self.crowded_seats = crowded_seats or seats
         self.places = places
         self.patience = patience
+        self.crowded_patience = CROWDED_PATIENCE
         self.working = 0
         self.refused = 0
         self._queue: deque[Ticket] = deque()
@@ -100,16 +101,16 @@ class WaitingRoom:
         self._queue.remove(ticket)
         self.refused += 1
         if not self._overloaded():
-            asyncio.get_running_loop().call_later(OVERLOAD_PATIENCE, self._sweep)
+            asyncio.get_running_loop().call_later(self.crowded_patience, self._sweep)
         self._last_refusal = time.monotonic()
         if not ticket.future.done():
             ticket.future.set_exception(make_refusal())
 
     def _sweep(self) -> None:
-        while self._queue and time.monotonic() - self._queue[0].arrived > OVERLOAD_PATIENCE and self._overloaded():
+        while self._queue and time.monotonic() - self._queue[0].arrived > self.crowded_patience and self._overloaded():
             self._refuse(self._queue[0])
         if self._overloaded():
-            asyncio.get_running_loop().call_later(OVERLOAD_PATIENCE / 5, self._sweep)
+            asyncio.get_running_loop().call_later(self.crowded_patience / 5, self._sweep)
 
     def _overloaded(self) -> bool:
         return time.monotonic() - self._last_refusal < OVERLOAD_SECONDS

@@ -2,13 +2,15 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskfast.apps.web.admission import WaitingRoom
+from maskfast.apps.web.admission import CROWDED_PATIENCE, WaitingRoom
 from maskfast.apps.web.answers import Explanation, ModelInfo, Row
 from maskfast.apps.web.batching import Batcher
 from maskfast.apps.web.decode import DecoderPool, decoder_command
@@ -21,6 +23,10 @@ from maskfast.core.errors import ImageError
 if TYPE_CHECKING:
     from maskfast.score.predictor import Predictor
 
+WARM_ANSWERS = 5
+"""Blank pictures that are answered at the start."""
+LEAST_PATIENCE = 0.005
+"""Seconds that a request may wait under overload, however fast the model is."""
 EXPLAIN_PLACES = 4
 """Explanations that may wait: each takes as long as dozens of pictures."""
 
@@ -52,10 +58,15 @@ class Scorer:
         metrics.decoders.set_function(lambda: self.decoders.replaced)
 
     async def start(self) -> None:
-        """Start the decoders and answer one blank picture, so that the first real one is not slow."""
+        """Start the decoders and answer blank pictures: so the first real one is not slow, and the model's pace known.
+
+        Under overload nobody waits longer than one answer takes: what is answered then is answered nearly as fast.
+        """
         await self.decoders.start()
         self.batcher.start()
-        await self.batcher.score(np.zeros((self.predictor.size, self.predictor.size, 3), np.uint8))
+        blank = np.zeros((self.predictor.size, self.predictor.size, 3), np.uint8)
+        seconds = [await self._time_answer(blank) for _ in range(WARM_ANSWERS)]
+        self.room.crowded_patience = min(max(median(seconds), LEAST_PATIENCE), CROWDED_PATIENCE)
 
     async def stop(self) -> None:
         """Finish what is at work and end the decoders."""
@@ -83,6 +94,11 @@ class Scorer:
             loop = asyncio.get_running_loop()
             png = await loop.run_in_executor(self.explain_thread, draw_heat_map, self.predictor, array)
         return Explanation(result=row, method=self.predictor.method, heat_map=base64.b64encode(png).decode())
+
+    async def _time_answer(self, array: np.ndarray) -> float:
+        began = time.perf_counter()
+        await self.batcher.score(array)
+        return time.perf_counter() - began
 
     def describe(self) -> ModelInfo:
         """What answers, and the bounds a client has to keep."""

@@ -121,6 +121,23 @@ def test_the_door_is_shut_only_while_an_overloaded_room_has_enough_to_do() -> No
     run(scenario())
 
 
+def test_patience_is_short_while_the_room_is_overloaded() -> None:
+    async def scenario() -> None:
+        room = WaitingRoom(seats=1, places=2, patience=5)
+        room.crowded_patience = 0.02
+        guests = Guests(room)
+        for name in "abc":
+            await guests.come(name)
+        await asyncio.sleep(0.1)
+        assert guests.refused == []
+        await guests.come("d")
+        await asyncio.sleep(0.1)
+        assert guests.refused == ["b", "c", "d"]
+        await guests.go("a")
+
+    run(scenario())
+
+
 def test_patience_ends_a_wait() -> None:
     async def scenario() -> None:
         guests = Guests(WaitingRoom(seats=1, places=2, patience=0.02))
