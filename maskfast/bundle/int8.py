@@ -46,18 +46,27 @@ class Change:
 
 
 def write_int8(
-    exact: Path, out: Path, images: Images, probability: Array, labels: npt.NDArray[np.int_] | None, threshold: float
+    exact: Path,
+    out: Path,
+    images: Images,
+    probability: Array,
+    labels: npt.NDArray[np.int_] | None,
+    *,
+    threshold: float,
+    passes: int,
 ) -> tuple[str, dict[str, float | None]]:
     """Write `out`, the 8-bit version of `exact`, and return "" or why it was left out, and what it changes.
 
     `probability` (N,) is the network's for `images` (N, size, size, 3), `labels` (N,) are 1, 0 or -1 (unknown). Weights
-    are quantised a channel each, activations with the range they have on the pictures.
+    are quantised a channel each, activations with the range they have on the pictures. A picture goes `passes` times
+    through a network (members by views); while ranges are taken all that they compute is held, so batches are smaller.
     """
+    batch = max(1, CALIBRATION_BATCH // passes)
     reason, change = "", Change(float("inf"))
     with TemporaryDirectory() as folder:
         for recipe in RECIPES:
             candidate = Path(folder) / "candidate.onnx"
-            if failure := _quantise(exact, candidate, images[:CALIBRATION_IMAGES], recipe):
+            if failure := _quantise(exact, candidate, images[:CALIBRATION_IMAGES], recipe, batch):
                 return failure, {}
             change = compare(probability, run_onnx(candidate, images)[1], labels, threshold)
             reason = change.describe_excess()
@@ -83,7 +92,7 @@ def _log_loss(probability: Array, labels: npt.NDArray[np.int_]) -> float:
     return float(-np.log(right.clip(1e-7, 1)).mean())
 
 
-def _quantise(exact: Path, out: Path, images: Images, recipe: tuple[str, ...]) -> str:
+def _quantise(exact: Path, out: Path, images: Images, recipe: tuple[str, ...], batch: int) -> str:
     """Write the quantised file and return "", or why onnxruntime cannot."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -92,7 +101,7 @@ def _quantise(exact: Path, out: Path, images: Images, recipe: tuple[str, ...]) -
             quantize_static(
                 str(exact),
                 str(out),
-                _Pictures(images),
+                _Pictures(images, batch),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(recipe),
                 per_channel=True,
@@ -107,9 +116,9 @@ def _quantise(exact: Path, out: Path, images: Images, recipe: tuple[str, ...]) -
 class _Pictures:
     """onnxruntime's CalibrationDataReader over the pictures, by its one method."""
 
-    def __init__(self, images: Images) -> None:
-        starts = range(0, len(images), CALIBRATION_BATCH)
-        self._batches: Iterator[Images] = (images[start : start + CALIBRATION_BATCH] for start in starts)
+    def __init__(self, images: Images, batch: int) -> None:
+        starts = range(0, len(images), batch)
+        self._batches: Iterator[Images] = (images[start : start + batch] for start in starts)
 
     def get_next(self) -> dict[str, Images] | None:
         """Return the next batch, or None at the end."""

@@ -51,7 +51,10 @@ def write_onnx_files(
         return {FP32_FILE: reason, INT8_FILE: f"it is made from {FP32_FILE}, which was left out"}
     if checked is not images:
         return {INT8_FILE: "there are no validation pictures to calibrate it on"}
-    reason, change = write_int8(fp32, folder / INT8_FILE, images, expected[1], labels, manifest.threshold)
+    passes = len(networks) * len(manifest.views)
+    reason, change = write_int8(
+        fp32, folder / INT8_FILE, images, expected[1], labels, threshold=manifest.threshold, passes=passes
+    )
     _write_report(folder, {"pictures": len(images), "int8_change": change, "int8_left_out": reason})
     return {INT8_FILE: reason} if reason else {}
 
