@@ -16,7 +16,9 @@ MAX_PROBABILITY_CHANGE = 0.01
 """Largest mean absolute change of the probability."""
 MAX_ACCURACY_CHANGE = 0.002
 MAX_LOG_LOSS_RISE = 0.005
-CALIBRATION_IMAGES = 128
+CALIBRATION_IMAGES = (32, 128)
+"""Pictures that ranges are taken from, from and to: the fewer, the more often each goes through a network."""
+CALIBRATION_PASSES = 512
 CALIBRATION_BATCH = 16
 RECIPES: tuple[tuple[str, ...], ...] = (
     ("Conv", "Add", "MaxPool", "Clip", "Relu", "Gemm", "MatMul"),
@@ -62,11 +64,12 @@ def write_int8(
     through a network (members by views); while ranges are taken all that they compute is held, so batches are smaller.
     """
     batch = max(1, CALIBRATION_BATCH // passes)
+    count = min(max(CALIBRATION_PASSES // passes, CALIBRATION_IMAGES[0]), CALIBRATION_IMAGES[1])
     reason, change = "", Change(float("inf"))
     with TemporaryDirectory() as folder:
         for recipe in RECIPES:
             candidate = Path(folder) / "candidate.onnx"
-            if failure := _quantise(exact, candidate, images[:CALIBRATION_IMAGES], recipe, batch):
+            if failure := _quantise(exact, candidate, images[:count], recipe, batch):
                 return failure, {}
             change = compare(probability, run_onnx(candidate, images)[1], labels, threshold)
             reason = change.describe_excess()

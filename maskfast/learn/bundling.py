@@ -27,8 +27,10 @@ from maskfast.score.calibration import apply_temperature, choose_threshold, fit_
 from maskfast.score.metrics import compute_by_source, compute_metrics
 from maskfast.score.plots import plot_history, render_png
 
-CHECK_PICTURES = 256
-"""Validation pictures that the ONNX files must agree on, at most; some of them are for the int8 calibration."""
+CHECK_PICTURES = (64, 256)
+"""Validation pictures that the ONNX files must agree on, from and to; some of them are for the int8 calibration."""
+CHECK_PASSES = 1536
+"""How often a picture may go through a network for that (members by views by pictures), which bounds the time."""
 BOOTSTRAP = 500
 """Resamples for the intervals of the metrics."""
 
@@ -50,7 +52,7 @@ def draft_bundle(results: Sequence[FoldResult], items: pd.DataFrame, setting: Se
     log.info("log loss %.4f before the temperature %.3f, %.4f after; accuracy %.4f",
              metrics["log_loss_uncalibrated"], temperature, metrics["log_loss"], metrics["accuracy"])  # fmt: skip
     sources = _measure_sources(validation, threshold)
-    images, checked = _choose_check_images(first)
+    images, checked = _choose_check_images(first, passes=len(results) * len(config.views))
     draft = Draft(
         network=make_spec(config),
         state_dicts=[result.learn.model.state_dict() for result in results],
@@ -169,9 +171,9 @@ def _to_csv(frame: pd.DataFrame) -> bytes:
     return stream.getvalue()
 
 
-def _choose_check_images(result: FoldResult) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+def _choose_check_images(result: FoldResult, *, passes: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     labels = result.validation["label"].astype(int).to_numpy()
     ranked = np.argsort(np.concatenate([np.arange((labels == kind).sum()) for kind in (0, 1)]), kind="stable")
     by_class = np.concatenate([np.flatnonzero(labels == kind) for kind in (0, 1)])
-    chosen = by_class[ranked][:CHECK_PICTURES]
+    chosen = by_class[ranked][: min(max(CHECK_PASSES // passes, CHECK_PICTURES[0]), CHECK_PICTURES[1])]
     return result.images[chosen], labels[chosen]
