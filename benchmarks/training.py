@@ -50,7 +50,7 @@ def main() -> None:
     else:
         found = compare(options)
     found["machine"] = {"processor": platform.processor(), "python": platform.python_version()}
-    found["options"] = {name: str(value) for name, value in vars(options).items()}
+    found["options"] = {name: str(value) for name, value in vars(options).items() if name not in ("out", "run")}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"written: {options.out}")
