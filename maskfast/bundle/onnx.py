@@ -89,7 +89,19 @@ def _export(scorer: "nn.Module", path: Path, size: int) -> str:
             )
     except RuntimeError as error:  # torch.onnx.OnnxExporterError and what torch.export lets through
         return f"torch.onnx.export failed: {' '.join(str(error).split())[:300]}"
+    _drop_notes(path)
     return ""
+
+
+def _drop_notes(path: Path) -> None:
+    """Remove the exporter's notes on every node: the code it comes from, and where that lies on this machine."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        del part.metadata_props[:]
+    onnx.save(model, str(path))
 
 
 def _disagree(path: Path, images: Images, expected: tuple[Array, Array]) -> str:

@@ -1,5 +1,6 @@
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -31,6 +32,14 @@ def test_the_file_is_valid_and_one_file(model, toy_bundle):
     assert [each.name for each in model.graph.input] == ["images"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     assert not list(toy_bundle.glob("*.data"))
+
+
+def test_the_files_say_nothing_of_the_machine_they_were_made_on(toy_bundle):
+    place = str(Path(maskfast.bundle.onnx.__file__).parents[2]).encode()
+    for name in ("model.onnx", "model.int8.onnx"):
+        content = (toy_bundle / name).read_bytes()
+        assert place not in content
+        assert b"stack_trace" not in content
 
 
 def test_external_data_is_refused_wherever_it_hides(model):
