@@ -14,6 +14,7 @@ from maskfast.data.audit import describe_items
 from maskfast.data.splits import add_groups, fold_items, split_items
 from maskfast.data.tables import drop_items, read_items, select_usable
 from maskfast.learn.progress import log
+from maskfast.learn.ranks import get_rank
 from maskfast.learn.runs import name_run_folder
 
 
@@ -37,9 +38,9 @@ def check_out(out: Path) -> None:
 
 
 def read_training_items(config: TrainConfig) -> pd.DataFrame:
-    """Read, group and split or fold the items of a configuration, with a line of news about them and one for each that
-    cannot be used.
+    """Read, group and split or fold the items of a configuration.
 
+    There is a line of news about them, and one for each that cannot be used.
     Raises DataError where there is only one class, or a class is in too few groups.
     """
     items = read_items(*config.data, positive=config.positive)
@@ -49,7 +50,7 @@ def read_training_items(config: TrainConfig) -> pd.DataFrame:
     items = add_groups(items)
     _check_classes(items, config.data)
     log.info("%s", describe_items(items))
-    for row in list_unusable(items).itertuples():
+    for row in () if get_rank() else list_unusable(items).itertuples():
         log.warning("not used: %s: %s: %s", row.image, row.status, row.reason)
     if config.folds:
         return fold_items(items, config.folds, seed=config.seed)

@@ -2,7 +2,9 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -10,6 +12,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PLAIN_SECONDS = 10.0
+IMPORT_NOISE = ("`torch.jit.script` is deprecated", "The 'mode.chained_assignment' option is deprecated")
+"""Warnings that fastai's own imports cause with newer torch and pandas; nobody here can act on them."""
+
+
+@contextmanager
+def hush_imports() -> Iterator[None]:
+    """Keep `IMPORT_NOISE` back from what is imported and done inside."""
+    with warnings.catch_warnings():
+        for message in IMPORT_NOISE:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def say(line: str, *, quiet: bool = False) -> None:

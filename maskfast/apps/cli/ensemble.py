@@ -1,11 +1,12 @@
 """The verb `ensemble`: bundles go in, one bundle that averages their answers comes out."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from maskfast.apps.cli.console import hush_imports
 
 
 def register(app: typer.Typer) -> None:
@@ -22,11 +23,7 @@ def ensemble(
 
     Example: maskfast ensemble export/resnet34 export/mobilenet --out export/model
     """
-    from maskfast.apps.cli.train import IMPORT_NOISE
-
-    with warnings.catch_warnings():
-        for message in IMPORT_NOISE:
-            warnings.filterwarnings("ignore", message=message)
+    with hush_imports():
         from maskfast.learn.ensemble import ensemble_bundles
 
         made = ensemble_bundles(bundles, out)

@@ -1,10 +1,11 @@
 """The verbs `models` and `doctor`: what networks there are, and what this machine will do with them."""
 
 import json
-import warnings
 from typing import Annotated, Any
 
 import typer
+
+from maskfast.apps.cli.console import hush_imports
 
 
 def register(app: typer.Typer) -> None:
@@ -54,11 +55,7 @@ def doctor(
 
     Example: maskfast doctor
     """
-    from maskfast.apps.cli.train import IMPORT_NOISE
-
-    with warnings.catch_warnings():
-        for message in IMPORT_NOISE:
-            warnings.filterwarnings("ignore", message=message)
+    with hush_imports():
         from maskfast.learn.doctor import examine_machine
 
         found = examine_machine()

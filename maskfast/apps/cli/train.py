@@ -4,12 +4,12 @@ import inspect
 import json
 import logging
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskfast.apps.cli.console import hush_imports
 from maskfast.apps.cli.engine import EngineChoice
 from maskfast.core.errors import ConfigError
 
@@ -67,8 +67,6 @@ FLAGS = {
 """A flag for each option of core.config.TrainConfig, with its help."""
 SWITCHES = {"learn-sharpness", "cache", "deterministic"}
 LISTS = {"progressive", "views", "scene-sizes"}
-IMPORT_NOISE = ("`torch.jit.script` is deprecated", "The 'mode.chained_assignment' option is deprecated")
-"""Warnings that fastai's own imports cause with newer torch and pandas; nobody here can act on them."""
 
 
 def register(app: typer.Typer) -> None:
@@ -116,29 +114,26 @@ def train(
     if schema:
         _print_schema()
         return
-    _print_news(quiet=quiet or os.environ.get("RANK", "0") != "0")
+    tells = os.environ.get("RANK", "0") == "0"  # of several processes the first alone
+    _print_news(quiet=quiet or not tells)
     told = _gather_options(data, flags, [each for each in (config, again) if each is not None])
     if devices > 1:
         given = {"--resume": resume, "--json": as_json, "--quiet": quiet}
         raise typer.Exit(_launch(told, devices, [flag for flag, is_set in given.items() if is_set]))
-    with warnings.catch_warnings():
-        for message in IMPORT_NOISE:
-            warnings.filterwarnings("ignore", message=message)
+    with hush_imports():
         from maskfast.learn.train import resume_training, run_training
 
         ahead = _plan_ahead(engine, address)
         run = resume_training(told, ahead=ahead) if resume else run_training(told, ahead=ahead)
-    if os.environ.get("RANK", "0") != "0":
-        return  # the first process tells
+    if not tells:
+        return
     _print_result(run, told, as_json=as_json)
     if len(run.unusable):
         raise typer.Exit(1)
 
 
 def _launch(config: "TrainConfig", devices: int, flags: list[str]) -> int:
-    with warnings.catch_warnings():
-        for message in IMPORT_NOISE:
-            warnings.filterwarnings("ignore", message=message)
+    with hush_imports():
         from maskfast.learn.launch import launch_training
 
         return launch_training(config, devices, flags=flags)
