@@ -3,16 +3,14 @@
     python benchmarks/scoring.py [PICTURES] [--pictures 1817] [--rounds 3] [--memory 1000 20000] [--out FILE.json]
 
 PICTURES is a folder or zip; by default spot-the-mask's images.zip below $MASKFAST_SHARED, or drawn faces where that is
-unset. The network is resnet34 at
-224 pixels with random weights: its speed is that of trained ones. Every figure is a median over the rounds, in each of
-which all contenders run once, each in a fresh process; the ratios are what counts on a shared machine.
+unset. The network is resnet34 at 224 pixels with random weights: its speed is that of trained ones. Every figure is a
+median over the rounds, in each of which all contenders run once, each in a fresh process; the ratios are what counts on
+a shared machine.
 """
 
 import argparse
 import json
 import os
-import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +20,8 @@ import zipfile
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from results import describe_machine
 
 TASKS = Path(__file__).with_name("scoring_tasks.py")
 BACKENDS = {"int8": "int8", "onnx": "fp32", "torch": "bf16"}
@@ -116,7 +116,8 @@ def write_table(result: dict[str, Any]) -> str:
     """Return what was measured as text: the machine, the rates, the ratios with their goals."""
     rounds = result["rounds"]
     lines = [
-        f"{result['machine']}, {result['pictures']} pictures, resnet34 at 224, medians of {len(rounds)} rounds",
+        "{processor}, {cores} cores, {system}".format(**result["machine"]),
+        f"{result['pictures']} pictures, resnet34 at 224, medians of {len(rounds)} rounds",
         "",
     ]
     lines.append(f"{'':14}{'pictures/s':>12}{'in memory':>12}{'G multiply-adds/s of a matrix product':>40}")
@@ -141,8 +142,8 @@ def find_pictures(given: Path | None, folder: Path, count: int) -> list[str]:
     from maskfast.data.demo import draw_demo
     from maskfast.data.listing import list_images
 
-    if given is None and "MASKFAST_SHARED" in os.environ:
-        given = Path(os.environ["MASKFAST_SHARED"]) / "data" / "spot-the-mask" / "images.zip"
+    if given is None and (shared := os.environ.get("MASKFAST_SHARED")):
+        given = Path(shared) / "data" / "spot-the-mask" / "images.zip"
     elif given is None:
         given = draw_demo(folder / "drawn", count=count) / "images"
         print("the pictures are drawn ones; name a folder or zip to use others", file=sys.stderr)
@@ -151,13 +152,6 @@ def find_pictures(given: Path | None, folder: Path, count: int) -> list[str]:
             archive.extractall(folder / "pictures")
         given = folder / "pictures"
     return [str(path) for _, path in list_images([given])][:count]
-
-
-def describe_machine() -> str:
-    """Return the processor, its cores and the system."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def main() -> None:

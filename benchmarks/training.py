@@ -20,6 +20,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from results import describe_machine
+
 CONTENDERS = ("fastai", "maskfast", "bare")
 WARM_STEPS = 3
 """Steps of the bare contender that are not timed: the first ones allocate and choose kernels."""
@@ -49,7 +51,7 @@ def main() -> None:
         found: dict[str, Any] = {"growth": [measure_growth(options, count) for count in options.growth]}
     else:
         found = compare(options)
-    found["machine"] = {"processor": platform.processor(), "python": platform.python_version()}
+    found["machine"] = describe_machine() | {"python": platform.python_version()}
     found["options"] = {name: str(value) for name, value in vars(options).items() if name not in ("out", "run")}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=2) + "\n")
