@@ -13,7 +13,7 @@ from maskfast.core.errors import ImageError
 from maskfast.core.files import write_whole
 from maskfast.core.image import open_image
 from maskfast.data.audit import FINDINGS, Audit
-from maskfast.data.delimited import format_table
+from maskfast.data.delimited import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +33,14 @@ def write_audit(audit: Audit, folder: Path) -> list[Path]:
 
     Names in the tables that a spreadsheet would run as a formula get `./` in front (`names.disarm_name`).
     """
-    contents = {
-        "audit.html": render_audit(audit),
-        "findings.csv": format_table(audit.findings),
-        "pictures.csv": format_table(audit.items.drop(columns=["boxes"], errors="ignore")),
-        "audit.json": json.dumps(audit.summary, indent=2) + "\n",
-    }
-    for name, content in contents.items():
-        write_whole(folder / name, content)
-    return [folder / name for name in contents]
+    page, findings, pictures, summary = (
+        folder / name for name in ("audit.html", "findings.csv", "pictures.csv", "audit.json")
+    )
+    write_whole(page, render_audit(audit))
+    write_csv(findings, audit.findings)
+    write_csv(pictures, audit.items.drop(columns=["boxes"], errors="ignore"))
+    write_whole(summary, json.dumps(audit.summary, indent=2) + "\n")
+    return [page, findings, pictures, summary]
 
 
 def render_audit(audit: Audit) -> str:

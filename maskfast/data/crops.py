@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from maskfast.core.errors import ConfigError, DataError, ImageError
-from maskfast.core.files import refuse_foreign_folder, replace_folder, write_whole
+from maskfast.core.files import refuse_foreign_folder, replace_folder
 from maskfast.core.image import open_image
 from maskfast.data.boxes import CORNERS, Boxes, boxes_to_items
-from maskfast.data.delimited import format_table
+from maskfast.data.delimited import write_csv
 from maskfast.data.labels import MASK_ALONE
 from maskfast.data.layouts import CROP_MANIFEST, read_boxes
 from maskfast.data.names import clean_name
@@ -201,5 +201,5 @@ def _finish(rows: list[dict[str, Any]], folder: Path) -> "pd.DataFrame":
     if not rows or not (manifest["status"] == "ok").any():
         first = rows[0]["reason"] if rows else "there are no boxes"
         raise DataError(f"no face was cut: {first}")
-    write_whole(folder / CROP_MANIFEST, format_table(manifest))
+    write_csv(folder / CROP_MANIFEST, manifest)
     return manifest

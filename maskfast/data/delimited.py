@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import DataError
+from maskfast.core.files import open_whole
 from maskfast.data.names import disarm_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 """Endings of files that are taken for tables."""
 
 _DELIMITERS = ",;\t|"
+_ROWS = 2048
 
 
 def read_table(path: Path) -> "pd.DataFrame":
@@ -99,10 +101,18 @@ def find_column(df: "pd.DataFrame", names: Sequence[str]) -> str | None:
     return next((spelled[name] for name in names if name in spelled), None)
 
 
-def format_table(df: "pd.DataFrame") -> str:
-    """Return `df` as CSV, with text that begins like a formula disarmed."""
+def write_csv(path: Path, df: "pd.DataFrame") -> None:
+    """Write `df` as CSV to `path`, whole or not at all, with text that begins like a formula disarmed.
+
+    Memory beside the frame is that of some thousand rows.
+    """
     texts = df.select_dtypes(include=["object", "string"]).columns
-    safe = df.assign(
-        **{name: [disarm_name(cell) if isinstance(cell, str) else cell for cell in df[name]] for name in texts}
-    )
-    return str(safe.to_csv(index=False))
+    with open_whole(path, "w") as stream:
+        for start in range(0, max(len(df), 1), _ROWS):
+            part = df.iloc[start : start + _ROWS]
+            safe = part.assign(**{name: list(map(_disarm, part[name])) for name in texts})
+            safe.to_csv(stream, index=False, header=start == 0, lineterminator="\n")
+
+
+def _disarm(cell: object) -> object:
+    return disarm_name(cell) if isinstance(cell, str) else cell

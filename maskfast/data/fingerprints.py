@@ -64,13 +64,22 @@ def measure_pictures(
     """
     import pandas as pd
 
-    measured: list[Fingerprint] = []
+    parts = [_make_frame([])]
     with closing(_open_store()) as store:
         for start in range(0, len(paths), _BATCH):
-            measured += _measure_batch(store, paths[start : start + _BATCH], workers or os.cpu_count() or 1)
+            batch = paths[start : start + _BATCH]
+            parts.append(_make_frame(_measure_batch(store, batch, workers or os.cpu_count() or 1)))
             if on_progress is not None:
-                on_progress(len(measured))
-    return pd.DataFrame({field.name: [getattr(one, field.name) for one in measured] for field in fields(Fingerprint)})
+                on_progress(start + len(batch))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _make_frame(prints: Sequence[Fingerprint]) -> "pd.DataFrame":
+    """Return the columns of Fingerprint; whole frames hold far less memory than as many objects."""
+    import pandas as pd
+
+    columns = {field.name: [getattr(one, field.name) for one in prints] for field in fields(Fingerprint)}
+    return pd.DataFrame(columns).astype({field.name: field.type for field in fields(Fingerprint)})
 
 
 def _open_store() -> sqlite3.Connection:

@@ -1,6 +1,7 @@
 """The layouts that data comes in: one path goes in, the items table of what lies there comes out."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,11 +222,12 @@ def _read_classes(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in _list_folders(folder):
-        pictures = [path for path in walk_files(folder / name) if is_picture(path)]
-        if pictures:
+        pictures = map(str, filter(is_picture, walk_files(folder / name)))  # text, being far smaller than paths
+        if path := next(pictures, None):
             label = _read_folder_label(folder / name, positive=positive)
-            rows += [{"image": (image := clean_name(path.relative_to(base).as_posix())), "path": str(path.absolute()),
-                      "label": label, "source": source, "split": split, "row": image} for path in pictures]  # fmt: skip
+            rows += [{"image": (image := clean_name(Path(path).relative_to(base).as_posix())), "path": path,
+                      "label": label, "source": source, "split": split, "row": image}
+                     for path in chain([path], pictures)]  # fmt: skip
     return rows
 
 

@@ -34,11 +34,12 @@ def read_items(
     parts = [read_layout(Path(given), source=os.fspath(given), positive=positive, classes=classes) for given in data]
     if positive is not None and not any(part["label"].eq(1).any() for part in parts):
         raise ConfigError(f"--positive {positive}: no row or folder of {data[0]} is called that")
-    items = mark_repeats(pd.concat(parts, ignore_index=True))
+    items = pd.concat(parts, ignore_index=True)
+    items["path"] = [str(Path(path).absolute()) if path else "" for path in items["path"]]
+    items = mark_repeats(items)
     if not (items["status"] == "ok").any():
         first = items.iloc[0]
         raise DataError(f"{data[0]}: none of {len(items)} rows can be used; {first['row']}: {first['reason']}")
-    items["path"] = [str(Path(path).absolute()) if path else "" for path in items["path"]]
     return items
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from maskfast.core.errors import ImageError
 from maskfast.core.files import write_whole
-from maskfast.data.delimited import format_table
+from maskfast.data.delimited import write_csv
 from maskfast.score.gallery import draw_thumbnail, write_jpeg
 from maskfast.score.page import read_template
 
@@ -45,7 +45,7 @@ def write_label_errors(suspects: "pd.DataFrame", out: str | Path) -> Path:
     """
     out = Path(out)
     columns = [name for name in ("image", "source", "label", "probability", "doubt") if name in suspects]
-    write_whole(out / TABLE_FILE, format_table(suspects[columns]))
+    write_csv(out / TABLE_FILE, suspects[columns])
     shown = [
         {**row, "thumbnail": _encode_thumbnail(str(row["path"]))} for row in suspects.head(SHOWN).to_dict("records")
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from maskfast.bundle.card import METRIC_TITLES
 from maskfast.core.files import write_whole
-from maskfast.data.delimited import format_table
+from maskfast.data.delimited import write_csv
 from maskfast.score.evaluation import Evaluation, read_history
 from maskfast.score.explain import make_explainer
 from maskfast.score.figures import ReportFigure, draw_figures
@@ -60,7 +60,7 @@ def write_report(
             write_whole(out / "worst" / f"{index:02}.jpg", picture.heat)
     suspects = find_label_errors(evaluation.scored)
     write_label_errors(suspects, out)
-    write_whole(out / ROWS_FILE, format_table(evaluation.rows.drop(columns="path")))
+    write_csv(out / ROWS_FILE, evaluation.rows.drop(columns="path"))
     write_whole(out / JSON_FILE, json.dumps(summarise(evaluation, predictor), indent=2, allow_nan=False) + "\n")
     write_whole(
         out / PAGE_FILE,

@@ -45,10 +45,9 @@ def audit(
 
     Example: maskfast audit data/spot-the-mask --out audit --clean clean.csv
     """
-    from maskfast.core.files import write_whole
     from maskfast.data.audit import audit_items, clean_items
     from maskfast.data.audit_page import write_audit
-    from maskfast.data.delimited import format_table
+    from maskfast.data.delimited import write_csv
     from maskfast.data.tables import read_items
 
     items = read_items(*data, positive=positive, classes=_read_classes(classes))
@@ -57,7 +56,7 @@ def audit(
     if out is not None:
         _say_written(write_audit(found, out), quiet)
     if clean is not None:
-        write_whole(clean, format_table(clean_items(found)))
+        write_csv(clean, clean_items(found))
         _say_written([clean], quiet)
     counts = found.summary["findings"]
     unusable = counts["missing"] + counts["refused"] + counts["conflict"]
