@@ -48,10 +48,10 @@ def read_training_items(config: TrainConfig) -> pd.DataFrame:
         items = drop_items(items, config.drop)
     _check_classes(items, config.data)
     items = add_groups(items)
-    _check_classes(items, config.data)
     log.info("%s", describe_items(items))
     for row in () if get_rank() else list_unusable(items).itertuples():
         log.warning("not used: %s: %s: %s", row.image, row.status, row.reason)
+    _check_classes(items, config.data)
     if config.folds:
         return fold_items(items, config.folds, seed=config.seed)
     return split_items(items, valid=config.valid, seed=config.seed)
@@ -75,6 +75,10 @@ def choose_split(items: pd.DataFrame, fold: int | None) -> pd.DataFrame:
 
 def _check_classes(items: pd.DataFrame, data: Sequence[str]) -> None:
     usable = select_usable(items)
+    if usable.empty:
+        first = next(list_unusable(items).itertuples(), None)
+        why = f"{first.image}: {first.reason}" if first else "none has a label"
+        raise DataError(f"{', '.join(data)}: nothing can be learned from; {why}")
     masks = int(usable["label"].sum())
     if masks == 0 or masks == len(usable):
         only = "no mask" if masks == 0 else "mask"

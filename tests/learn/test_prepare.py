@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from maskfast.core.config import TrainConfig
+from maskfast.core.errors import DataError
 from maskfast.learn.prepare import read_training_items
 
 
@@ -28,3 +29,18 @@ def test_what_cannot_be_used_is_told_row_by_row_before_training(
     assert {line.split(": ")[1] for line in told} == {"gone.png", "broken.png", "0.png", "1.png"}
     assert "not used: gone.png: missing: no such file" in told
     assert set(items.loc[items["split"].eq("valid"), "status"]) == {"ok"}
+
+
+def test_where_nothing_can_be_used_the_reasons_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MASKFAST_CACHE", str(tmp_path / "cache"))
+    for name in ("mask", "no_mask"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        (tmp_path / "faces" / name / "1.jpg").write_text("no picture")
+    (tmp_path / "unlabelled.csv").write_text("path\nfaces/mask/1.jpg\n")
+    with caplog.at_level(logging.INFO, "maskfast.train"), pytest.raises(DataError, match=r"learned from; mask/1\.jpg"):
+        read_training_items(TrainConfig(data=(str(tmp_path / "faces"),)))
+    assert sum("not used: " in record.getMessage() for record in caplog.records) == 2
+    with pytest.raises(DataError, match="none has a label"):
+        read_training_items(TrainConfig(data=(str(tmp_path / "unlabelled.csv"),)))
