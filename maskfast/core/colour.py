@@ -10,6 +10,7 @@ _ROWS = 64
 def convert_to_rgb(img: Image.Image) -> Image.Image:
     """Return a decoded picture in RGB: transparency on white, 16-bit and float pixels scaled, CMYK and LAB converted.
 
+    One that is RGB already is returned itself.
     Raises ValueError for float pixels that are not finite.
     """
     if img.mode.startswith(("I", "F")):
@@ -18,7 +19,7 @@ def convert_to_rgb(img: Image.Image) -> Image.Image:
         return _lay_on_white(img if img.mode == "RGBA" else img.convert("RGBA"))
     if img.mode == "LAB":
         return _convert_lab(img)
-    return img.convert("RGB")
+    return img if img.mode == "RGB" else img.convert("RGB")
 
 
 def _lay_on_white(img: Image.Image) -> Image.Image:

@@ -32,10 +32,10 @@ MAX_PIXELS = 120_000_000
 """The most pixels a picture may have; the largest cameras of 2025 make 102 million."""
 MAX_BYTES = 256 * 1024 * 1024
 """The largest file that is read."""
-DRAFT_MARGIN = 3
+DRAFT_MARGIN = 2
 """A JPEG is decoded at reduced scale only where that leaves this many times the pixels asked for on both sides: the
-smoothing that follows then hides the difference from a full decode (on 66 large photos of spot-the-mask at 224 pixels
-0.06 levels of 255 on average, 0.5 in the worst photo; with a margin of 2 it would be 0.3 and 1.1)."""
+smoothing that follows then nearly hides the difference from a full decode (on 120 photos of spot-the-mask of more than
+700 pixels, scaled to 224, 0.1 levels of 255 on average more than with a margin of 3, and 1.1 in the worst photo)."""
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,6 +91,8 @@ def open_image(
             img.draft(None, (at_least, at_least))
         img.load()
         rgb = convert_to_rgb(_turn_upright(img))
+        if rgb is source:
+            rgb = rgb.copy()
         rgb.info.clear()  # what it says of orientation and transparency is done; said again it would be done again
         return rgb
 

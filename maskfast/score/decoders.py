@@ -1,5 +1,6 @@
 """Pictures go in, square pixels or the reason why there are none come out of processes that may crash or hang."""
 
+import os
 import pickle
 import queue
 import subprocess
@@ -22,6 +23,8 @@ ATTEMPTS = 2
 """A crash may have another cause than the picture (another program took the memory), so it is tried once more."""
 STOP_SECONDS = 0.5
 PIPE_BYTES = 2**20
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy's linear algebra, which a decoder never calls, else starts a thread a core."""
 _START = "import sys; sys.path[:] = {path!r}; from maskfast.score.decode_worker import serve; serve({size}, {method!r})"
 
 
@@ -87,7 +90,9 @@ class _Worker:
     def __init__(self, size: int, method: Method) -> None:
         code = _START.format(path=sys.path, size=size, method=method)
         self._size = size
-        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | _ONE_THREAD
+        )
         assert self._process.stdin
         assert self._process.stdout
         self._requests: IO[bytes] = self._process.stdin
