@@ -4,9 +4,8 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 BackendName = Literal["auto", "onnx", "int8", "torch", "torch-fp32"]
 FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx"}
-LANE_IMAGES = 8
-"""Pictures a core must get of a batch in 8 bits for the batch to be parted."""
+LANE_IMAGES = 16
+"""Pictures in a part of a batch that one core is given."""
 GPU_DEVICE = Path("/dev/nvidiactl")
 
 Images = npt.NDArray[np.uint8]
@@ -37,6 +36,13 @@ class Backend(Protocol):
     """What runs the network; `name` says which, for people and reports."""
 
     name: str
+    lanes: int
+    """In how many threads at a time `lane` answers the most pictures a second; 1 where `run` uses all cores well."""
+
+    @property
+    def lane(self) -> "Backend":
+        """What is to be called from `lanes` threads, with LANE_IMAGES pictures at a time; itself where that is 1."""
+        ...
 
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) float32 for images (N, size, size, 3) uint8."""
@@ -44,28 +50,52 @@ class Backend(Protocol):
 
 
 class OnnxBackend:
-    """onnxruntime on the CPU, with as many threads as this process may use cores."""
+    """onnxruntime on the CPU, with as many threads as this process may use cores.
 
-    def __init__(self, path: Path, *, size: int, name: str) -> None:
+    Threads that share an operation wait for each other at its end, which in 8 bits comes every few hundred
+    microseconds. Many pictures are therefore parted, each core answering for its own: `lane`, opened when first needed,
+    since one picture alone never needs it.
+    """
+
+    def __init__(self, path: Path, *, size: int, name: str, threads: int | None = None) -> None:
         self.name = name
         self._path = path
-        content = path.read_bytes()
-        check_onnx(content, name=str(path))
-        cores = count_cores()
-        self._session = self._open(content, threads=cores)
-        self._lanes = _Lanes(partial(self._open, content, threads=1), cores) if name == "int8" and cores > 1 else None
+        self._size = size
+        cores = threads or count_cores()
+        self.lanes = cores if name == "int8" else 1
+        self._lane: OnnxBackend | None = None
+        self._lock = threading.Lock()
+        self._session = self._open(threads=cores)
         self._check_shapes(size)
+
+    @property
+    def lane(self) -> "OnnxBackend":
+        """The same on one core; the same itself where there is but one lane."""
+        if self.lanes == 1:
+            return self
+        with self._lock:
+            self._lane = self._lane or OnnxBackend(self._path, size=self._size, name=self.name, threads=1)
+        return self._lane
 
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
-        if self._lanes and self._lanes.suit(images):
-            return self._lanes.run(images)
-        return _answer(self._session, images)
+        if self.lanes > 1 and len(images) >= self.lanes * LANE_IMAGES:
+            return self._run_parted(images)
+        logits, probability = self._session.run(["logits", "probability"], {"images": images})
+        return logits, probability
 
-    def _open(self, content: bytes, *, threads: int) -> "Session":
+    def _run_parted(self, images: Images) -> Scores:
+        with ThreadPoolExecutor(self.lanes, thread_name_prefix="onnx") as threads:
+            parts = list(threads.map(self.lane.run, np.array_split(images, self.lanes)))
+        logits, probability = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(probability)
+
+    def _open(self, *, threads: int) -> "Session":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        content = self._path.read_bytes()
+        check_onnx(content, name=str(self._path))
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         # threads that wait by spinning take the cores from whatever decodes the next pictures
@@ -85,34 +115,10 @@ class OnnxBackend:
             raise BundleError(f"{self._path}: its outputs are {outputs}, expected logits (N, 2) and probability (N,)")
 
 
-class _Lanes:
-    """A large batch parted among the cores, each with one thread.
-
-    The threads that share an operation wait for each other at its end, which in 8 bits comes every few hundred
-    microseconds. The session is opened when first needed: one picture alone never needs it.
-    """
-
-    def __init__(self, open_session: "Callable[[], Session]", count: int) -> None:
-        self._open, self._count = open_session, count
-        self._session: Session | None = None
-        self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="onnx")
-
-    def suit(self, images: Images) -> bool:
-        """Say whether every core gets enough of a batch."""
-        return len(images) >= self._count * LANE_IMAGES
-
-    def run(self, images: Images) -> Scores:
-        """Return logits (N, 2) and probabilities (N,), in order."""
-        with self._lock:
-            self._session = self._session or self._open()
-        answer = partial(_answer, self._session)
-        logits, probability = zip(*self._threads.map(answer, np.array_split(images, self._count)), strict=True)
-        return np.concatenate(logits), np.concatenate(probability)
-
-
 class TorchBackend:
     """torch on the GPU where there is one, else on the CPU; in bfloat16 (where that is native) or float32."""
+
+    lanes = 1
 
     def __init__(self, networks: "Sequence[nn.Module]", manifest: Manifest, *, bf16: bool) -> None:
         import torch
@@ -125,6 +131,11 @@ class TorchBackend:
         scorer = make_scorer([fold_norms(network) for network in networks] if self._bf16 else networks, manifest)
         self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
 
+    @property
+    def lane(self) -> "TorchBackend":
+        """Itself: one batch at a time uses all there is."""
+        return self
+
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
         import torch
@@ -133,11 +144,6 @@ class TorchBackend:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             logits, probability = self._scorer(batch)
         return logits.float().cpu().numpy(), probability.float().cpu().numpy()
-
-
-def _answer(session: "Session", images: Images) -> Scores:
-    logits, probability = session.run(["logits", "probability"], {"images": images})
-    return logits, probability
 
 
 def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +18,7 @@ from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
 from maskfast.core.views import parse_view
-from maskfast.score.backends import Backend, BackendName, Images, count_cores, open_backend
+from maskfast.score.backends import LANE_IMAGES, Backend, BackendName, Images, count_cores, open_backend
 from maskfast.score.decode_worker import Stored
 from maskfast.score.decode_worker import decode as decode_here
 
@@ -29,7 +29,7 @@ DEFAULT_MODEL = Path("export/model")
 SMALL_MODEL = Path(maskfast.bundle.__file__).parent / "small"
 BATCH = 32
 AHEAD = 2
-"""Batches that are decoded while one is scored."""
+"""Batches that are decoded while one is scored (by each thread that scores)."""
 
 Floats = npt.NDArray[np.float32]
 Decode = Callable[[str, ImageSource | Stored], Images | ImageError]
@@ -101,18 +101,25 @@ class Predictor:
         """Score pairs of a name and a picture, in their order; one that cannot be used is "failed", with the reason.
 
         Pictures are decoded in threads while the network runs, by `decode` where it is given (see
-        `score.decoders.DecoderPool`); at most three batches are held at a time.
+        `score.decoders.DecoderPool`). At most AHEAD batches are held beside those that are being scored.
         """
         decode = decode or partial(decode_here, size=self.size, method=self.method)
         pairs = iter(images)
-        waiting: deque[list[tuple[str, Future[Images | ImageError]]]] = deque()
-        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
-            while chunk := list(islice(pairs, batch_size)):
-                waiting.append([(name, pool.submit(decode, name, source)) for name, source in chunk])
-                if len(waiting) > AHEAD:
-                    yield from self._score_chunk(waiting.popleft(), tta)
+        head = list(islice(pairs, self.backend.lanes * LANE_IMAGES))
+        lanes, lane, chunk_size = 1, self, batch_size
+        if self.backend.lanes > 1 and len(head) == self.backend.lanes * LANE_IMAGES:  # few are not worth a new session
+            lanes, chunk_size = self.backend.lanes, LANE_IMAGES
+            lane = Predictor(self.manifest, self.backend.lane, folder=self.folder)
+        pairs = chain(head, pairs)
+        waiting: deque[Future[list[Prediction]]] = deque()
+        with ThreadPoolExecutor(count_cores()) as decoders, ThreadPoolExecutor(lanes) as scorers:
+            while chunk := list(islice(pairs, chunk_size)):
+                decoded = [(name, decoders.submit(decode, name, source)) for name, source in chunk]
+                waiting.append(scorers.submit(lane._score_chunk, decoded, tta))
+                if len(waiting) >= lanes * (AHEAD + 1):
+                    yield from waiting.popleft().result()
             while waiting:
-                yield from self._score_chunk(waiting.popleft(), tta)
+                yield from waiting.popleft().result()
 
     def score_decoded(self, decoded: list[tuple[str, Images | ImageError]], *, tta: bool = False) -> list[Prediction]:
         """Score one batch of decoded pictures, in order; an ImageError in the place of pixels is a failed row."""

@@ -14,7 +14,8 @@ from maskfast.bundle.store import write_bundle
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import load_image
 from maskfast.learn.validate import predict_logits
-from maskfast.score.predictor import load
+from maskfast.score import backends
+from maskfast.score.predictor import SMALL_MODEL, load
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +188,24 @@ def test_bfloat16_folds_batch_norms_where_it_can_be_traced():
 
     moody = Moody()
     assert fold_norms(moody) is moody
+
+
+def test_lanes_keep_order_and_answers(monkeypatch, picture_folder):
+    monkeypatch.setattr(backends, "count_cores", lambda: 3)
+    monkeypatch.setattr(backends, "LANE_IMAGES", 4)
+    monkeypatch.setattr("maskfast.score.predictor.LANE_IMAGES", 4)
+    small = load(SMALL_MODEL, backend="int8")
+    assert small.backend.lanes == 3
+    assert small.backend.lane.lanes == 1
+    paths = sorted(picture_folder.iterdir())
+    pairs = [(f"{number}", paths[number % len(paths)]) for number in range(30)]
+    pairs[5] = ("junk", b"no picture")
+    rows = list(small.predict_many(pairs))
+    assert [row.image for row in rows] == [name for name, _ in pairs]
+    assert rows[5].status == "failed"
+    for row, (_, source) in zip(rows, pairs, strict=True):
+        if row.status == "ok":
+            assert row.probability == pytest.approx(small.predict(source).probability, abs=1e-5)
+    arrays = np.stack([load_image(source, small.size, small.method) for _, source in pairs if source != b"no picture"])
+    answers = [row.probability for row in rows if row.status == "ok"]
+    np.testing.assert_allclose(small.predict_arrays(arrays), answers, atol=1e-5)
