@@ -17,6 +17,8 @@ SETTLE_SECONDS = 1.0
 MOST_REQUESTS = 20_000
 MOST_OPEN = 400
 """Connections that the client opens at most."""
+IDLE_SECONDS = 2.0
+"""A connection unused for so long is opened anew: a server may be about to close it."""
 ANSWER_SECONDS = 15.0
 """Every request of the overload must have its answer or its 503 by then."""
 
@@ -43,8 +45,11 @@ class Connection:
     def __init__(self, port: int) -> None:
         self.port = port
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.used = 0.0
 
     async def post(self, path: str, kind: str, body: bytes) -> int:
+        if time.perf_counter() - self.used > IDLE_SECONDS:
+            self.close()
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
@@ -56,6 +61,7 @@ class Connection:
         await reader.readexactly(length)
         if b"connection: close" in lower:
             self.close()
+        self.used = time.perf_counter()
         return int(answer.split(b" ", 2)[1])
 
     def close(self) -> None:

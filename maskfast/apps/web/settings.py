@@ -48,8 +48,8 @@ class ServeSettings(BaseModel):
         return self.seats or 3 * count_cores()
 
     def count_crowded_seats(self) -> int:
-        """The same under overload: enough to decode one picture while another is scored, and no more."""
-        return min(self.count_seats(), max(2, count_cores()))
+        """The same under overload: a picture for two processors, since those at work together delay each other."""
+        return min(self.count_seats(), max(1, count_cores() // 2))
 
     def count_decoders(self) -> int:
         """Decoder processes to keep."""
