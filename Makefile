@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/maskfast demo --out demo
@@ -20,6 +20,9 @@ lint: $(VENV)/installed-tests
 bench: $(VENV)/installed-tests
 	$(BIN)/python benchmarks/scoring.py
 
+fuzz: $(VENV)/installed-tests
+	$(BIN)/python tests/faults/fuzz_pickles.py
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "maskfast needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
@@ -29,7 +32,7 @@ $(VENV)/installed: $(BIN)/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/installed-tests: $(BIN)/python setup.cfg constraints.txt
-	$(INSTALL) -e '.[dev,nasnet,video,ray,distributed,notebooks]'
+	$(INSTALL) -e '.[dev,nasnet,video,ray,distributed,notebooks,track]'
 	touch $@ $(VENV)/installed
 
 clean:

@@ -12,8 +12,10 @@ from fastai.losses import CrossEntropyLossFlat, LabelSmoothingCrossEntropyFlat
 
 from maskfast.bundle.network import NetworkSpec
 from maskfast.core.config import TrainConfig
+from maskfast.core.extras import import_extra
 from maskfast.learn.blocks import Shrink
 from maskfast.learn.progress import Phase, Progress, copy_state
+from maskfast.learn.ranks import get_rank
 from maskfast.learn.scenes.callbacks import PlaceLoss
 
 
@@ -160,16 +162,35 @@ def set_size(learn: Learner, size: int | None) -> None:
 
 
 def _make_trackers(config: TrainConfig) -> list[Callback]:
-    from maskfast.core.extras import import_extra
-
-    if config.track == "tensorboard":
-        import_extra("tensorboard", "track")
-        from fastai.callback.tensorboard import TensorBoardCallback
-
-        return [TensorBoardCallback(log_dir=config.out.parent / f"{config.out.name}.tensorboard", log_preds=False)]
+    """fastai's own callback of the tracker that is asked for; of several processes the first alone tracks."""
+    if config.track == "none" or get_rank():
+        return []
+    import_extra(config.track, "track")
     if config.track == "wandb":
-        import_extra("wandb", "track")
-        from fastai.callback.wandb import WandbCallback
+        return [_start_wandb(config)]
+    from fastai.callback.tensorboard import TensorBoardCallback
 
-        return [WandbCallback(log_preds=False, log_model=False)]
-    return []
+    folder = config.out.parent / f"{config.out.name}.tensorboard"
+    return [TensorBoardCallback(log_dir=folder, trace_model=False, log_preds=False)]
+
+
+def _start_wandb(config: TrainConfig) -> Callback:
+    """Begin a run of Weights & Biases, after that of another fold, and return the callback that records it."""
+    import wandb
+    from fastai.callback.wandb import WandbCallback
+
+    class OwnSettings(WandbCallback):  # type: ignore[misc]
+        """fastai's callback without its gathering of settings, which fails on arguments that have no `__dict__`."""
+
+        def before_fit(self) -> None:
+            self.learn.gather_args = dict
+            try:
+                super().before_fit()
+            finally:
+                del self.learn.gather_args
+
+    if wandb.run is not None:
+        wandb.finish()
+    told = config.model_dump(mode="json")
+    wandb.init(project="maskfast", name=config.out.name, dir=str(config.out.parent), config=told)
+    return OwnSettings(log_preds=False, log_model=False)

@@ -1,0 +1,33 @@
+"""The trackers record a real training: TensorBoard beside the bundle, Weights & Biases without a network."""
+
+from pathlib import Path
+
+import pytest
+
+from maskfast.learn.train import train_learner
+
+TINY = {"arch": "simple_cnn", "weights": "none", "size": 32, "epochs": 2, "lr": 1e-3, "batch_size": 8}
+
+
+def test_tensorboard_gets_the_losses_of_every_step(toy: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train_learner(toy, **TINY, out=tmp_path / "model", track="tensorboard")
+    found = accumulator.EventAccumulator(str(tmp_path / "model.tensorboard")).Reload()
+    assert {"train_loss", "accuracy", "lr_0"} <= set(found.Tags()["scalars"])
+    assert len(found.Scalars("train_loss")) >= 2
+    assert {entry.name for entry in tmp_path.iterdir()} == {"cache", "toy", "model", "model.tensorboard"}
+
+
+def test_weights_and_biases_get_a_run_for_each_fold(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    begun = []
+    begin = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **told: begun.append(begin(**told)))
+    train_learner(toy, **TINY, out=tmp_path / "model", folds=2, track="wandb")
+    wandb.finish()
+    assert [run.name for run in begun] == ["model", "model"]
+    assert all(run.config["arch"] == "simple_cnn" for run in begun)
+    written = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(written) == 2
+    assert all(b"train_loss" in path.read_bytes() for path in written)
