@@ -110,7 +110,7 @@ def write_csv(path: Path, df: "pd.DataFrame") -> None:
     with open_whole(path, "w") as stream:
         for start in range(0, max(len(df), 1), _ROWS):
             part = df.iloc[start : start + _ROWS]
-            safe = part.assign(**{name: list(map(_disarm, part[name])) for name in texts})
+            safe = part.assign(**{name: part[name].map(_disarm) for name in texts})
             safe.to_csv(stream, index=False, header=start == 0, lineterminator="\n")
 
 

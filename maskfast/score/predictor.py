@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
 from maskfast.core.views import parse_view
 from maskfast.score.backends import LANE_IMAGES, Backend, BackendName, Images, count_cores, open_backend
-from maskfast.score.decode_worker import Stored
 from maskfast.score.decode_worker import decode as decode_here
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ AHEAD = 2
 """Batches that are decoded while one is scored (by each thread that scores)."""
 
 Floats = npt.NDArray[np.float32]
-Decode = Callable[[str, ImageSource | Stored], Images | ImageError]
+Decode = Callable[[str, Any], Images | ImageError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Predictor:
 
     def predict_many(
         self,
-        images: Iterable[tuple[str, ImageSource | Stored]],
+        images: Iterable[tuple[str, Any]],
         *,
         tta: bool = False,
         batch_size: int = BATCH,
@@ -100,8 +99,9 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Score pairs of a name and a picture, in their order; one that cannot be used is "failed", with the reason.
 
-        Pictures are decoded in threads while the network runs, by `decode` where it is given (see
-        `score.decoders.DecoderPool`). At most AHEAD batches are held beside those that are being scored.
+        Pictures (what `predict` takes, or members of a zip) are decoded in threads while the network runs; `decode` may
+        do it instead (see `score.decoders.DecoderPool`), and then says what a picture may be. At most AHEAD batches are
+        held beside those that are being scored.
         """
         decode = decode or partial(decode_here, size=self.size, method=self.method)
         pairs = iter(images)
@@ -121,8 +121,8 @@ class Predictor:
             while waiting:
                 yield from waiting.popleft().result()
 
-    def score_decoded(self, decoded: list[tuple[str, Images | ImageError]], *, tta: bool = False) -> list[Prediction]:
-        """Score one batch of decoded pictures, in order; an ImageError in the place of pixels is a failed row."""
+    def _score_chunk(self, chunk: list[tuple[str, Future[Images | ImageError]]], tta: bool) -> list[Prediction]:
+        decoded = [(name, future.result()) for name, future in chunk]
         arrays = [array for _, array in decoded if not isinstance(array, ImageError)]
         scores = iter(self.predict_arrays(np.stack(arrays), tta=tta).tolist() if arrays else [])
         return [
@@ -174,9 +174,6 @@ class Predictor:
                 f"{self.folder}: {self.backend.name} gave a value that is not finite; the model is broken"
             )
         return logits, probability
-
-    def _score_chunk(self, chunk: list[tuple[str, Future[Images | ImageError]]], tta: bool) -> list[Prediction]:
-        return self.score_decoded([(name, future.result()) for name, future in chunk], tta=tta)
 
 
 def load(path: str | Path | None = None, *, backend: BackendName = "auto", trust_pickle: bool = False) -> Predictor:

@@ -19,7 +19,7 @@ from maskfast.core.files import replace_folder
 from maskfast.core.image import Method
 from maskfast.score.backends import BackendName
 from maskfast.score.decoders import DecoderPool
-from maskfast.score.predictor import BATCH, Prediction, load
+from maskfast.score.predictor import Prediction, load
 
 FETCH_AHEAD = 8
 """Pictures that one decoder fetches from a store at a time: the store's answer takes longer than decoding one."""
@@ -147,9 +147,12 @@ class Scorer:
 
     def score(self, decoded: Decoded) -> list[Prediction]:
         """Return a row a picture, scored in the local engine's batches."""
-        pairs = decoded.list_pairs()
-        starts = range(0, len(pairs), BATCH)
-        return [row for at in starts for row in self._predictor.score_decoded(pairs[at : at + BATCH], tta=self._tta)]
+        rows = self._predictor.predict_many(decoded.list_pairs(), tta=self._tta, decode=_take_decoded)
+        return list(rows)
+
+
+def _take_decoded(_: str, pixels: npt.NDArray[np.uint8] | ImageError) -> npt.NDArray[np.uint8] | ImageError:
+    return pixels
 
 
 def locate_node() -> str:
