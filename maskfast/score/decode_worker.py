@@ -1,20 +1,28 @@
-"""The process that decodes for batch scoring: names and sources come in on standard input, pixels or reasons go out.
+"""The process that decodes for others: names and sources come in on standard input, pixels or reasons go out.
 
-`decoders.DecoderPool` starts it as a program of its own, so that a decoder that crashes or hangs takes nothing with it.
-A reply is a status byte, a length and that many bytes: the pixels, or in UTF-8 the reason why there are none.
+`decoders.DecoderPool` and the web server's pool start it as a program of its own, so that a decoder that crashes or
+hangs takes nothing with it. A request is a length and a pickled pair (name, source). A reply is a status byte, a length
+and that many bytes: the pixels, or in UTF-8 the reason why there are none.
 """
 
 import os
 import pickle
+import signal
 import struct
 import sys
 from typing import Protocol
 
 from maskfast.core.errors import ImageError, MaskfastError
-from maskfast.core.image import ImageSource, Method, Pixels, load_image
+from maskfast.core.image import MAX_PIXELS, ImageSource, Method, Pixels, load_image
 
 LENGTH = struct.Struct("<I")
 READY, PIXELS, REFUSED = b"R", b"P", b"E"
+MEMORY = 4 << 30
+"""Address space of one decoder, in bytes; a picture that needs more fails alone."""
+_START = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from maskfast.score.decode_worker import serve; serve({size}, {method!r}, {max_pixels})"
+)
 
 
 class Stored(Protocol):
@@ -25,20 +33,40 @@ class Stored(Protocol):
         ...
 
 
-def decode(name: str, source: ImageSource | Stored, size: int, method: Method) -> Pixels | ImageError:
+def make_command(size: int, method: Method, max_pixels: int = MAX_PIXELS) -> list[str]:
+    """Return the command that starts a worker."""
+    return [sys.executable, "-c", _START.format(path=sys.path, size=size, method=method, max_pixels=max_pixels)]
+
+
+def make_environment() -> dict[str, str]:
+    """Return the environment of a worker: numpy's linear algebra, never called there, else starts a thread a core."""
+    return os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def make_request(name: str, source: ImageSource | Stored) -> bytes:
+    """Return the bytes that ask a worker for one picture."""
+    content = pickle.dumps((name, source), protocol=5)
+    return LENGTH.pack(len(content)) + content
+
+
+def decode(
+    name: str, source: ImageSource | Stored, size: int, method: Method, max_pixels: int = MAX_PIXELS
+) -> Pixels | ImageError:
     """Return the pixels (size, size, 3) of the picture, or the error that says why it cannot be used."""
     try:
         if hasattr(source, "read_bytes") and not isinstance(source, os.PathLike):
             source = source.read_bytes()
-        return load_image(source, size, method, name=name)
+        return load_image(source, size, method, name=name, max_pixels=max_pixels)
     except ImageError as error:
         return error
     except (MaskfastError, OSError) as error:
         return ImageError(name, " ".join(str(error).split()))
 
 
-def serve(size: int, method: Method) -> None:
+def serve(size: int, method: Method, max_pixels: int) -> None:
     """Answer requests until standard input ends; the first byte written says that the imports are done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks; standard input then ends
+    _bound_memory()
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what C libraries print about broken pictures would be taken for a reply, or for news
@@ -48,10 +76,22 @@ def serve(size: int, method: Method) -> None:
     while header := requests.read(LENGTH.size):
         # Only maskfast's own process writes here; nothing in a reply is ever unpickled.
         name, source = pickle.loads(requests.read(*LENGTH.unpack(header)))
-        decoded = decode(name, source, size, method)
+        decoded = decode(name, source, size, method, max_pixels)
         if isinstance(decoded, ImageError):
             status, content = REFUSED, decoded.reason.encode("utf-8", "replace")
         else:
             status, content = PIXELS, decoded.tobytes()
-        replies.write(status + LENGTH.pack(len(content)) + content)
+        replies.write(status + LENGTH.pack(len(content)))
+        replies.write(content)
         replies.flush()
+
+
+def _bound_memory() -> None:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    soft = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

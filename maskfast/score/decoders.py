@@ -1,7 +1,5 @@
 """Pictures go in, square pixels or the reason why there are none come out of processes that may crash or hang."""
 
-import os
-import pickle
 import queue
 import subprocess
 import sys
@@ -15,7 +13,15 @@ import numpy as np
 
 from maskfast.core.errors import ImageError, MaskfastError
 from maskfast.core.image import ImageSource, Method, Pixels
-from maskfast.score.decode_worker import LENGTH, PIXELS, READY, Stored
+from maskfast.score.decode_worker import (
+    LENGTH,
+    PIXELS,
+    READY,
+    Stored,
+    make_command,
+    make_environment,
+    make_request,
+)
 
 DECODE_SECONDS = 30.0
 """One picture's time limit; the largest that is allowed takes a few seconds."""
@@ -23,9 +29,6 @@ ATTEMPTS = 2
 """A crash may have another cause than the picture (another program took the memory), so it is tried once more."""
 STOP_SECONDS = 0.5
 PIPE_BYTES = 2**20
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
-"""numpy's linear algebra, which a decoder never calls, else starts a thread a core."""
-_START = "import sys; sys.path[:] = {path!r}; from maskfast.score.decode_worker import serve; serve({size}, {method!r})"
 
 
 class DecoderPool:
@@ -53,7 +56,7 @@ class DecoderPool:
 
         Raises MaskfastError where no worker can be started at all.
         """
-        request = pickle.dumps((name, source), protocol=5)
+        request = make_request(name, source)
         for _ in range(ATTEMPTS):
             worker = self._take()
             try:
@@ -88,11 +91,9 @@ class _Worker:
     """One process and the two pipes to it."""
 
     def __init__(self, size: int, method: Method) -> None:
-        code = _START.format(path=sys.path, size=size, method=method)
         self._size = size
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | _ONE_THREAD
-        )
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(make_command(size, method), stdin=pipe, stdout=pipe, env=make_environment())
         assert self._process.stdin
         assert self._process.stdout
         self._requests: IO[bytes] = self._process.stdin
@@ -106,7 +107,7 @@ class _Worker:
         """Return the worker's answer; raises OSError or EOFError where it ended instead."""
         self._wait_until_ready()
         self._deadline = time.monotonic() + seconds
-        self._requests.write(LENGTH.pack(len(request)) + request)
+        self._requests.write(request)
         self._requests.flush()
         status = self._read(1)
         (length,) = LENGTH.unpack(self._read(LENGTH.size))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import maskfast.score.batch
-import maskfast.score.decoders
+import maskfast.score.decode_worker
 from maskfast.core.errors import ConfigError, ImageError, MaskfastError
 from maskfast.core.image import load_image
 from maskfast.score.batch import score_inputs, score_to_file
@@ -201,7 +201,7 @@ def test_workers_give_the_loaders_pixels_and_end_with_the_pool(picture_folder):
 
 
 def test_a_worker_that_cannot_start_is_an_error_and_no_row(predictor, picture_folder, monkeypatch):
-    monkeypatch.setattr(maskfast.score.decoders, "_START", "raise SystemExit(3)")
+    monkeypatch.setattr(maskfast.score.decode_worker, "_START", "raise SystemExit(3)")
     with pytest.raises(MaskfastError, match="cannot start a process"):
         list(score_inputs(predictor, [picture_folder]))
 

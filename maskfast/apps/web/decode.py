@@ -3,38 +3,29 @@
 import asyncio
 import contextlib
 import logging
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-import maskfast
-from maskfast.apps.web.decoder import ARRAY, LENGTH_BYTES
 from maskfast.core.errors import ImageError
+from maskfast.score.decode_worker import LENGTH, PIXELS, READY, make_environment, make_request
 
 logger = logging.getLogger(__name__)
-PACKAGE_HOME = str(Path(maskfast.__file__).parents[1])
 STREAM_LIMIT = 1 << 20
 """Bytes an answer's pipe buffers: enough for a 512-pixel square."""
 START_SECONDS = 60.0
-"""For a decoder to start and answer an empty question."""
+"""For a decoder to start."""
 PIPE_ERRORS = (OSError, asyncio.IncompleteReadError, RuntimeError)
 """What a pipe to a process that died raises; RuntimeError is uvloop's for one that is closed already."""
 PAUSE = 1.0
 """Seconds before a decoder that did not start is tried again."""
 
 
-def decoder_command(size: int, method: str, max_pixels: int | None) -> list[str]:
-    """The command of one decoder process; -P keeps it from importing what lies in the current folder."""
-    return [sys.executable, "-P", "-m", "maskfast.apps.web.decoder", str(size), method, str(max_pixels or 0)]
-
-
 class DecoderPool:
     """Decoder processes that take one picture at a time, started and warm before they count.
 
-    `command` starts one; `size` is the side of the arrays they answer with; `seconds` bounds one picture.
+    `command` starts one (`decode_worker.make_command`); `size` is the side of the arrays they answer with; `seconds`
+    bounds one picture.
     `replaced` counts the processes that had to be replaced.
     """
 
@@ -87,7 +78,7 @@ class DecoderPool:
         for _ in range(2):
             process = await self._idle.get()
             try:
-                kind, payload = await asyncio.wait_for(_ask(process, data), self.seconds)
+                kind, payload = await asyncio.wait_for(_ask(process, name, data), self.seconds)
             except TimeoutError as error:
                 self._replace(process, f"took longer than {self.seconds:g} s")
                 raise ImageError(name, f"took longer than {self.seconds:g} s to decode") from error
@@ -95,21 +86,19 @@ class DecoderPool:
                 self._replace(process, "died")
                 continue
             self._idle.put_nowait(process)
-            if kind == ARRAY:
+            if kind == PIXELS:
                 return np.frombuffer(payload, np.uint8).reshape(self.shape)
             raise ImageError(name, payload.decode())
         raise ImageError(name, "stops the decoder")
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
-        path = os.pathsep.join(filter(None, (PACKAGE_HOME, os.environ.get("PYTHONPATH"))))
-        env = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         process = await asyncio.create_subprocess_exec(
-            *self.command, stdin=pipe, stdout=pipe, env=env, limit=STREAM_LIMIT
+            *self.command, stdin=pipe, stdout=pipe, env=make_environment(), limit=STREAM_LIMIT
         )
         self._processes.add(process)
         try:
-            await asyncio.wait_for(_ask(process, b""), START_SECONDS)
+            await asyncio.wait_for(_wait_until_ready(process), START_SECONDS)
         except BaseException:
             await self._end(process)
             raise
@@ -141,11 +130,15 @@ class DecoderPool:
         process.stdin.close()
 
 
-async def _ask(process: asyncio.subprocess.Process, data: bytes) -> tuple[bytes, bytes]:
+async def _wait_until_ready(process: asyncio.subprocess.Process) -> None:
+    assert process.stdout is not None
+    await process.stdout.readuntil(READY)
+
+
+async def _ask(process: asyncio.subprocess.Process, name: str, data: bytes) -> tuple[bytes, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(len(data).to_bytes(LENGTH_BYTES, "little"))
-    process.stdin.write(data)
+    process.stdin.write(make_request(name, data))
     await process.stdin.drain()
-    head = await process.stdout.readexactly(1 + LENGTH_BYTES)
-    return head[:1], await process.stdout.readexactly(int.from_bytes(head[1:], "little"))
+    head = await process.stdout.readexactly(1 + LENGTH.size)
+    return head[:1], await process.stdout.readexactly(*LENGTH.unpack(head[1:]))

@@ -13,12 +13,14 @@ import numpy as np
 from maskfast.apps.web.admission import CROWDED_PATIENCE, WaitingRoom
 from maskfast.apps.web.answers import Explanation, ModelInfo, Row
 from maskfast.apps.web.batching import Batcher
-from maskfast.apps.web.decode import DecoderPool, decoder_command
+from maskfast.apps.web.decode import DecoderPool
 from maskfast.apps.web.heat import draw_heat_map
 from maskfast.apps.web.metrics import Metrics
 from maskfast.apps.web.settings import ServeSettings
 from maskfast.apps.web.uploads import Upload
 from maskfast.core.errors import ImageError
+from maskfast.core.image import MAX_PIXELS
+from maskfast.score.decode_worker import make_command
 
 if TYPE_CHECKING:
     from maskfast.score.predictor import Predictor
@@ -46,7 +48,7 @@ class Scorer:
         )
         self.explain_room = WaitingRoom(seats=1, places=EXPLAIN_PLACES, patience=settings.patience)
         self.decoders = DecoderPool(
-            decoder_command(predictor.size, predictor.method, settings.max_pixels),
+            make_command(predictor.size, predictor.method, settings.max_pixels or MAX_PIXELS),
             size=predictor.size,
             count=settings.count_decoders(),
             seconds=settings.decode_seconds,

@@ -8,27 +8,28 @@ import numpy as np
 import pytest
 from serving import make_picture
 
-from maskfast.apps.web.decode import DecoderPool, decoder_command
+from maskfast.apps.web.decode import DecoderPool
 from maskfast.core.errors import ImageError
 from maskfast.core.image import load_image
+from maskfast.score.decode_worker import make_command
 
 NAUGHTY = """
-import os, sys, time
-from maskfast.apps.web import decoder
-honest = decoder.answer_picture
-def answer(data, *options):
+import os, time
+from maskfast.score import decode_worker
+honest = decode_worker.decode
+def decode(name, data, *options):
     if data == b"hang":
         time.sleep(60)
     if data == b"die":
         os._exit(1)
-    return honest(data, *options)
-decoder.answer_picture = answer
-decoder.main(["32", "squish", "0"])
+    return honest(name, data, *options)
+decode_worker.decode = decode
+decode_worker.serve(32, "squish", 10**6)
 """
 
 
 async def make_pool(*, naughty: bool = False, count: int = 1, seconds: float = 5) -> DecoderPool:
-    command = [sys.executable, "-c", NAUGHTY] if naughty else decoder_command(32, "squish", None)
+    command = [sys.executable, "-c", NAUGHTY] if naughty else make_command(32, "squish")
     pool = DecoderPool(command, size=32, count=count, seconds=seconds)
     await pool.start()
     return pool
