@@ -30,9 +30,9 @@ from serving_cases import (
 
 NAUGHTY = """
 import os, time
-from maskfast.apps.web import decoder
-honest = decoder.answer_picture
-def answer(data, *options):
+from maskfast.score import decode_worker
+honest = decode_worker.decode
+def decode(name, data, *options):
     if data.startswith(b"hang"):
         time.sleep(60)
     if data.startswith(b"die"):
@@ -40,9 +40,9 @@ def answer(data, *options):
     if data.startswith(b"slow"):
         time.sleep(0.5)
         data = data[4:]
-    return honest(data, *options)
-decoder.answer_picture = answer
-decoder.main(["64", "squish", "0"])
+    return honest(name, data, *options)
+decode_worker.decode = decode
+decode_worker.serve(64, "squish", 10**6)
 """
 
 SERVER = """
