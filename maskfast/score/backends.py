@@ -57,16 +57,15 @@ class OnnxBackend:
     since one picture alone never needs it.
     """
 
-    def __init__(self, path: Path, *, size: int, name: str, threads: int | None = None) -> None:
+    def __init__(self, content: bytes, *, source: str, size: int, name: str, threads: int) -> None:
         self.name = name
-        self._path = path
-        self._size = size
-        cores = threads or count_cores()
-        self.lanes = cores if name == "int8" else 1
-        self._lane: OnnxBackend | None = None
+        self.lanes = threads if name == "int8" else 1
+        self._source, self._size = source, size
         self._lock = threading.Lock()
-        self._session = self._open(threads=cores)
-        self._check_shapes(size)
+        self._lane: OnnxBackend | None = None
+        self._kept = content if self.lanes > 1 else b""  # the file may be another one when the lane is opened
+        self._session = self._open(content, threads)
+        self._check_shapes()
 
     @property
     def lane(self) -> "OnnxBackend":
@@ -74,8 +73,10 @@ class OnnxBackend:
         if self.lanes == 1:
             return self
         with self._lock:
-            self._lane = self._lane or OnnxBackend(self._path, size=self._size, name=self.name, threads=1)
-        return self._lane
+            if self._lane is None:
+                self._lane = OnnxBackend(self._kept, source=self._source, size=self._size, name=self.name, threads=1)
+                self._kept = b""
+            return self._lane
 
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
@@ -90,12 +91,10 @@ class OnnxBackend:
         logits, probability = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(probability)
 
-    def _open(self, *, threads: int) -> "Session":
+    def _open(self, content: bytes, threads: int) -> "Session":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        content = self._path.read_bytes()
-        check_onnx(content, name=str(self._path))
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         # threads that wait by spinning take the cores from whatever decodes the next pictures
@@ -104,15 +103,16 @@ class OnnxBackend:
             return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no class of their own
             reason = " ".join(str(error).split())[:200]
-            raise BundleError(f"{self._path}: onnxruntime cannot open it: {reason}") from error
+            raise BundleError(f"{self._source}: onnxruntime cannot open it: {reason}") from error
 
-    def _check_shapes(self, size: int) -> None:
+    def _check_shapes(self) -> None:
+        size, source = self._size, self._source
         inputs = {each.name: (each.type, each.shape[1:]) for each in self._session.get_inputs()}
         outputs = {each.name: (each.type, each.shape[1:]) for each in self._session.get_outputs()}
         if inputs != {"images": ("tensor(uint8)", [size, size, 3])}:
-            raise BundleError(f"{self._path}: its inputs are {inputs}, expected images of (N, {size}, {size}, 3) uint8")
+            raise BundleError(f"{source}: its inputs are {inputs}, expected images of (N, {size}, {size}, 3) uint8")
         if outputs != {"logits": ("tensor(float)", [2]), "probability": ("tensor(float)", [])}:
-            raise BundleError(f"{self._path}: its outputs are {outputs}, expected logits (N, 2) and probability (N,)")
+            raise BundleError(f"{source}: its outputs are {outputs}, expected logits (N, 2) and probability (N,)")
 
 
 class TorchBackend:
@@ -155,7 +155,10 @@ def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend
     if name == "auto":
         name = _choose_backend(manifest)
     if name in FILES:
-        return OnnxBackend(find_listed(folder, manifest, FILES[name]), size=manifest.size, name=name)
+        path = find_listed(folder, manifest, FILES[name])
+        content = path.read_bytes()
+        check_onnx(content, name=str(path))
+        return OnnxBackend(content, source=str(path), size=manifest.size, name=name, threads=count_cores())
     if name not in ("torch", "torch-fp32"):
         raise ConfigError(f"--backend {name}: unknown; use auto, onnx, int8, torch or torch-fp32")
     if importlib.util.find_spec("torch") is None:

@@ -100,20 +100,22 @@ class Predictor:
         """Score pairs of a name and a picture, in their order; one that cannot be used is "failed", with the reason.
 
         Pictures (what `predict` takes, or members of a zip) are decoded in threads while the network runs; `decode` may
-        do it instead (see `score.decoders.DecoderPool`), and then says what a picture may be. At most AHEAD batches are
-        held beside those that are being scored.
+        do it instead (see `score.decoders.DecoderPool`), and then says what a picture may be. For each thread that
+        scores, at most AHEAD batches are held beside the one at work.
         """
         decode = decode or partial(decode_here, size=self.size, method=self.method)
         pairs = iter(images)
-        head = list(islice(pairs, self.backend.lanes * LANE_IMAGES))
-        lanes, lane, chunk_size = 1, self, batch_size
-        if self.backend.lanes > 1 and len(head) == self.backend.lanes * LANE_IMAGES:  # few are not worth a new session
-            lanes, chunk_size = self.backend.lanes, LANE_IMAGES
-            lane = Predictor(self.manifest, self.backend.lane, folder=self.folder)
-        pairs = chain(head, pairs)
+        lanes, lane = self.backend.lanes, self
+        if lanes > 1:
+            head = list(islice(pairs, lanes * LANE_IMAGES))
+            pairs = chain(head, pairs)
+            if len(head) < lanes * LANE_IMAGES:  # so few are not worth another session
+                lanes = 1
+            else:
+                lane, batch_size = Predictor(self.manifest, self.backend.lane, folder=self.folder), LANE_IMAGES
         waiting: deque[Future[list[Prediction]]] = deque()
         with ThreadPoolExecutor(count_cores()) as decoders, ThreadPoolExecutor(lanes) as scorers:
-            while chunk := list(islice(pairs, chunk_size)):
+            while chunk := list(islice(pairs, batch_size)):
                 decoded = [(name, decoders.submit(decode, name, source)) for name, source in chunk]
                 waiting.append(scorers.submit(lane._score_chunk, decoded, tta))
                 if len(waiting) >= lanes * (AHEAD + 1):

@@ -209,3 +209,12 @@ def test_lanes_keep_order_and_answers(monkeypatch, picture_folder):
     arrays = np.stack([load_image(source, small.size, small.method) for _, source in pairs if source != b"no picture"])
     answers = [row.probability for row in rows if row.status == "ok"]
     np.testing.assert_allclose(small.predict_arrays(arrays), answers, atol=1e-5)
+
+
+def test_lanes_are_the_model_that_was_verified(monkeypatch, tmp_path):
+    monkeypatch.setattr(backends, "count_cores", lambda: 2)
+    shutil.copytree(SMALL_MODEL, tmp_path / "model")
+    small = load(tmp_path / "model", backend="int8")
+    (tmp_path / "model" / "model.int8.onnx").write_bytes(b"of a later training")
+    images = np.zeros((2 * backends.LANE_IMAGES, small.size, small.size, 3), np.uint8)
+    np.testing.assert_allclose(small.predict_arrays(images), small.predict_arrays(images[:1])[0], atol=1e-5)
