@@ -1,13 +1,22 @@
-"""How many processes load pictures: as many as the time that was measured makes worth their start."""
+"""How many processes load pictures, by the time that was measured; and memory that is kept from step to step."""
 
+import ctypes
 from itertools import count
 
 import pytest
+import torch
 
 from maskfast.core.errors import ImageError
 from maskfast.learn import speed
 
+BLOCK_BYTES = 256 * 2**20
 PATHS = [f"{number}.jpg" for number in range(1000)]
+
+
+class MallocInfo(ctypes.Structure):
+    """glibc's struct mallinfo2: its ninth field, fordblks, is the bytes that the allocator holds and nobody uses."""
+
+    _fields_ = [("fields", ctypes.c_size_t * 10)]
 
 
 class Clock:
@@ -51,3 +60,38 @@ def test_a_few_pictures_spread_over_all_are_timed_and_broken_ones_are_no_error(c
 def test_no_pictures_need_no_processes(clock: Clock) -> None:
     assert speed.measure_workers([], lambda path: path) == 0
     assert clock.now == 0
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is not glibc 2.33 or newer")
+def test_memory_that_a_step_frees_is_kept_for_the_next_one_until_the_fit_ends() -> None:
+    callback = speed.KeptMemory()
+
+    callback.before_fit()
+    try:
+        kept = measure_memory_kept()
+    finally:
+        callback.after_fit()
+
+    assert kept > 0.9 * BLOCK_BYTES
+    assert measure_memory_kept() < 0.1 * BLOCK_BYTES
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
+    callback = speed.KeptMemory()
+    callback.before_fit()
+    callback.after_fit()
+
+
+def measure_memory_kept() -> int:
+    """By how many bytes the C library's own store of free memory grows when a large block comes and goes."""
+    before = read_free_bytes()
+    block = torch.ones(BLOCK_BYTES // 4)
+    del block
+    return read_free_bytes() - before
+
+
+def read_free_bytes() -> int:
+    allocator = ctypes.CDLL(None)
+    allocator.mallinfo2.restype = MallocInfo
+    return int(allocator.mallinfo2().fields[8])
