@@ -37,16 +37,24 @@ def check_out(out: Path) -> None:
         raise ConfigError(f"--out {out}: can't be written ({error.strerror}); name another folder") from error
 
 
-def read_training_items(config: TrainConfig) -> pd.DataFrame:
-    """Read, group and split or fold the items of a configuration.
+def list_training_items(config: TrainConfig) -> pd.DataFrame:
+    """List the items of a configuration, whose pictures nobody has opened yet.
 
-    There is a line of news about them, and one for each that cannot be used.
-    Raises DataError where there is only one class, or a class is in too few groups.
+    Raises DataError for data in no layout that is read, and where there is only one class.
     """
     items = read_items(*config.data, positive=config.positive)
     if config.drop is not None:
         items = drop_items(items, config.drop)
     _check_classes(items, config.data)
+    return items
+
+
+def group_training_items(items: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
+    """Open the pictures of all `items`, put near-duplicates into groups, and split or fold them.
+
+    There is a line of news about them, and one for each that cannot be used.
+    Raises DataError where only one class is left, or a class is in too few groups.
+    """
     items = add_groups(items)
     log.info("%s", describe_items(items))
     for row in () if get_rank() else list_unusable(items).itertuples():

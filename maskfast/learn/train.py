@@ -20,7 +20,14 @@ from maskfast.core.errors import ConfigError
 from maskfast.core.files import write_whole
 from maskfast.learn.bundling import draft_bundle
 from maskfast.learn.fit import FoldResult, Setting, fit_fold
-from maskfast.learn.prepare import check_model, check_out, choose_split, list_unusable, read_training_items
+from maskfast.learn.prepare import (
+    check_model,
+    check_out,
+    choose_split,
+    group_training_items,
+    list_training_items,
+    list_unusable,
+)
 from maskfast.learn.progress import format_time, log
 from maskfast.learn.ranks import agree, count_ranks, first_alone, get_rank, join_ranks, wait_for_all, write_alone
 from maskfast.learn.runs import (
@@ -62,12 +69,13 @@ def train_learner(data: Data | Sequence[Data], *, config: TrainConfig | None = N
 def run_training(config: TrainConfig, *, ahead: Ahead | None = None) -> TrainedRun:
     """Do what a configuration says; see `train_learner`. `ahead` may train the folds, before they are gone through."""
     config = _make_absolute(config)
-    check_model(config)
     with join_ranks(config.device):
+        items = _list_items(config)
+        check_model(config)
         check_out(config.out)
         with write_alone(lambda: hold_run_folder(config.out)) as folder:
             begin_run(folder, config)
-            return _train_in(folder, config, ahead)
+            return _train_in(folder, config, items, ahead)
 
 
 def resume_training(told: TrainConfig, *, ahead: Ahead | None = None) -> TrainedRun:
@@ -81,15 +89,22 @@ def resume_training(told: TrainConfig, *, ahead: Ahead | None = None) -> Trained
         if name != "out" and value != getattr(config, name):
             raise ConfigError(f"--resume: {name} was {getattr(config, name)} in the interrupted run; leave it out")
     with join_ranks(config.device):
+        items = _list_items(config)
         check_out(config.out)
         with write_alone(lambda: hold_run_folder(config.out)) as folder:
-            return _train_in(folder, config, ahead)
+            return _train_in(folder, config, items, ahead)
 
 
-def _train_in(folder: Path, config: TrainConfig, ahead: Ahead | None) -> TrainedRun:
+def _list_items(config: TrainConfig) -> pd.DataFrame:
+    """What is cheap to find wrong is found before weights are fetched."""
+    with first_alone():
+        return list_training_items(config)
+
+
+def _train_in(folder: Path, config: TrainConfig, items: pd.DataFrame, ahead: Ahead | None) -> TrainedRun:
     began = time.monotonic()
     with first_alone():
-        items = read_training_items(config)
+        items = group_training_items(items, config)
     _check_fingerprint(folder / "items.sha256", hash_items(items))
     try:
         with watch_interrupts() as interrupted:

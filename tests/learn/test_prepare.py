@@ -4,12 +4,14 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import DataError
-from maskfast.learn.prepare import read_training_items
+from maskfast.learn.prepare import group_training_items, list_training_items
+from maskfast.learn.train import train_learner
 
 
 def test_what_cannot_be_used_is_told_row_by_row_before_training(
@@ -23,7 +25,7 @@ def test_what_cannot_be_used_is_told_row_by_row_before_training(
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     (tmp_path / "items.csv").write_text("\n".join([*lines, "gone.png,1", "broken.png,0", "0.png,1", "1.png,"]) + "\n")
     with caplog.at_level(logging.INFO, "maskfast.train"):
-        items = read_training_items(TrainConfig(data=(str(tmp_path / "items.csv"),)))
+        items = read_and_group(tmp_path / "items.csv")
     first, *told = [record.getMessage() for record in caplog.records]
     assert first.startswith("11 labelled pictures (6 mask, 5 no mask); 2 conflict; 2 refused; 1 missing")
     assert {line.split(": ")[1] for line in told} == {"gone.png", "broken.png", "0.png", "1.png"}
@@ -40,7 +42,19 @@ def test_where_nothing_can_be_used_the_reasons_are_told(
         (tmp_path / "faces" / name / "1.jpg").write_text("no picture")
     (tmp_path / "unlabelled.csv").write_text("path\nfaces/mask/1.jpg\n")
     with caplog.at_level(logging.INFO, "maskfast.train"), pytest.raises(DataError, match=r"learned from; mask/1\.jpg"):
-        read_training_items(TrainConfig(data=(str(tmp_path / "faces"),)))
+        read_and_group(tmp_path / "faces")
     assert sum("not used: " in record.getMessage() for record in caplog.records) == 2
     with pytest.raises(DataError, match="none has a label"):
-        read_training_items(TrainConfig(data=(str(tmp_path / "unlabelled.csv"),)))
+        read_and_group(tmp_path / "unlabelled.csv")
+
+
+def test_data_that_is_not_there_is_told_before_weights_are_looked_for(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(DataError, match="no such file or folder"):
+        train_learner(missing, weights=str(tmp_path / "weights.safetensors"), out=tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def read_and_group(data: Path) -> pd.DataFrame:
+    config = TrainConfig(data=(str(data),))
+    return group_training_items(list_training_items(config), config)

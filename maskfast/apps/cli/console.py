@@ -1,5 +1,6 @@
 """What the command line prints: results to standard output, news to standard error, progress only on a terminal."""
 
+import logging
 import sys
 import time
 import warnings
@@ -29,6 +30,18 @@ def say(line: str, *, quiet: bool = False) -> None:
     """Print one line of news to standard error, unless `quiet`."""
     if not quiet:
         print(line, file=sys.stderr, flush=True)
+
+
+def show_news(*, quiet: bool = False) -> None:
+    """Show what the library logs from now on, as plain lines on standard error; warnings even where `quiet`."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage(), quiet=quiet and record.levelno < logging.WARNING)
+
+    logger = logging.getLogger("maskfast")
+    logger.handlers = [Lines()]
+    logger.setLevel(logging.INFO)
 
 
 def show_progress(steps: Iterable[T], title: str, *, total: int | None = None, quiet: bool = False) -> Iterator[T]:

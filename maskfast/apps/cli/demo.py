@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from maskfast.apps.cli.console import say
+from maskfast.apps.cli.console import hush_imports, say, show_news
 from maskfast.apps.demo import SEED, run_demo
 
 
@@ -25,7 +25,9 @@ def demo(
     Example: maskfast demo --out demo
     """
     say(f"Drawing {count} pictures and training on them; this takes a few minutes.", quiet=quiet)
-    result = run_demo(out, count=count, seed=seed)
+    show_news(quiet=quiet)
+    with hush_imports():
+        result = run_demo(out, count=count, seed=seed)
     rows = [
         *((name, f"{result.metrics[name]:.4f}") for name in ("accuracy", "log_loss", "auc")),
         ("seconds", f"{result.seconds:.0f}"),

@@ -2,14 +2,13 @@
 
 import inspect
 import json
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskfast.apps.cli.console import hush_imports
+from maskfast.apps.cli.console import hush_imports, show_news
 from maskfast.apps.cli.engine import EngineChoice
 from maskfast.core.errors import ConfigError
 
@@ -115,7 +114,7 @@ def train(
         _print_schema()
         return
     tells = os.environ.get("RANK", "0") == "0"  # of several processes the first alone
-    _print_news(quiet=quiet or not tells)
+    show_news(quiet=quiet or not tells)
     told = _gather_options(data, flags, [each for each in (config, again) if each is not None])
     if devices > 1:
         given = {"--resume": resume, "--json": as_json, "--quiet": quiet}
@@ -183,19 +182,6 @@ def _print_schema() -> None:
     from maskfast.core.config_files import export_schema
 
     print(json.dumps(export_schema(), indent=2))
-
-
-def _print_news(*, quiet: bool) -> None:
-    """Show what the library logs, as plain lines on standard error."""
-    from maskfast.apps.cli.console import say
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            say(record.getMessage(), quiet=quiet and record.levelno < logging.WARNING)
-
-    logger = logging.getLogger("maskfast")
-    logger.handlers = [Lines()]
-    logger.setLevel(logging.INFO)
 
 
 def _print_result(run: "TrainedRun", config: "TrainConfig", *, as_json: bool) -> None:
