@@ -12,8 +12,10 @@ import struct
 import sys
 from typing import Protocol
 
+from PIL import Image
+
 from maskfast.core.errors import ImageError, MaskfastError
-from maskfast.core.image import MAX_PIXELS, ImageSource, Method, Pixels, load_image
+from maskfast.core.image import MAX_PIXELS, ImageSource, Method, load_square
 
 LENGTH = struct.Struct("<I")
 READY, PIXELS, REFUSED = b"R", b"P", b"E"
@@ -51,12 +53,12 @@ def make_request(name: str, source: ImageSource | Stored) -> bytes:
 
 def decode(
     name: str, source: ImageSource | Stored, size: int, method: Method, max_pixels: int = MAX_PIXELS
-) -> Pixels | ImageError:
-    """Return the pixels (size, size, 3) of the picture, or the error that says why it cannot be used."""
+) -> Image.Image | ImageError:
+    """Return the picture, square and in RGB, or the error that says why it cannot be used."""
     try:
         if hasattr(source, "read_bytes") and not isinstance(source, os.PathLike):
             source = source.read_bytes()
-        return load_image(source, size, method, name=name, max_pixels=max_pixels)
+        return load_square(source, size, method, name=name, max_pixels=max_pixels)
     except ImageError as error:
         return error
     except (MaskfastError, OSError) as error:

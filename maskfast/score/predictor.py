@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +18,7 @@ from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
 from maskfast.core.views import parse_view
 from maskfast.score.backends import LANE_IMAGES, Backend, BackendName, Images, count_cores, open_backend
-from maskfast.score.decode_worker import decode as decode_here
+from maskfast.score.decode_worker import decode as decode_square
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +102,7 @@ class Predictor:
         do it instead (see `score.decoders.DecoderPool`), and then says what a picture may be. For each thread that
         scores, at most AHEAD batches are held beside the one at work.
         """
-        decode = decode or partial(decode_here, size=self.size, method=self.method)
+        decode = decode or self._decode
         pairs = iter(images)
         lanes, lane = self.backend.lanes, self
         if lanes > 1:
@@ -122,6 +121,10 @@ class Predictor:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
+
+    def _decode(self, name: str, source: Any) -> Images | ImageError:
+        square = decode_square(name, source, self.size, self.method)
+        return square if isinstance(square, ImageError) else np.array(square)
 
     def _score_chunk(self, chunk: list[tuple[str, Future[Images | ImageError]]], tta: bool) -> list[Prediction]:
         decoded = [(name, future.result()) for name, future in chunk]

@@ -28,5 +28,5 @@ def test_the_figures_are_those_of_the_code() -> None:
         f"{MAX_PIXELS // 10**6} million pixels",
     ):
         assert text in " ".join(PAGE.split()), text
-    assert DRAFT_MARGIN == 2
-    assert "twice the pixels" in " ".join(PAGE.split())
+    assert DRAFT_MARGIN == 1.5
+    assert "1.5 times the pixels" in " ".join(PAGE.split())
