@@ -12,12 +12,20 @@ if TYPE_CHECKING:
 def average_views(network: "Callable[[Tensor], Tensor]", images: "Tensor", views: Sequence[str]) -> "Tensor":
     """Return the mean over `views` of the network's logits (N, 2), in float32, for normalised images (N, 3, H, W).
 
-    Logits and not probabilities are averaged, so that one temperature divides the mean as it would each view.
+    Logits and not probabilities are averaged, so that one temperature divides the mean as it would each view. Views of
+    one size go through the network together.
     """
     import torch
 
-    logits = [network(make_view(images, view)).float() for view in views]
-    return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
+    alike: dict[int, list[Tensor]] = {}
+    for view in views:
+        shown = make_view(images, view)
+        alike.setdefault(shown.shape[-1], []).append(shown)
+    logits = [
+        network(torch.cat(several) if len(several) > 1 else several[0]).float().reshape(len(several), -1, 2)
+        for several in alike.values()
+    ]
+    return torch.cat(logits).mean(0)
 
 
 def make_view(images: "Tensor", view: str) -> "Tensor":
