@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import processes
 from cluster_faults import list_below, repeat_pictures
 
 SAMPLE_SECONDS = 0.5
@@ -119,4 +120,4 @@ def compare(args: argparse.Namespace, folder: Path, count: int) -> dict[str, Any
 
 
 if __name__ == "__main__":
-    main()
+    processes.run_main(main)

@@ -24,6 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
+
+from maskfast.core.errors import DataError
+
 FOLDER_FILES = 1000
 NODE_STORE = 200 * 2**20
 """Bytes of a node's object store."""
@@ -37,6 +41,8 @@ def repeat_pictures(source: Path, target: Path, count: int) -> list[Path]:
         zipfile.ZipFile(source).extractall(target / "once")
         source = target / "once"
     originals = sorted(path for path in source.rglob("*") if path.is_file())
+    if not originals:
+        raise DataError(f"{source}: no pictures there")
     links = []
     for index in range(count):
         original = originals[index % len(originals)]
@@ -221,4 +227,4 @@ def disturb_and_compare(
 
 
 if __name__ == "__main__":
-    main()
+    processes.run_main(main)

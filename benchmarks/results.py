@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from maskfast.bundle.manifest import read_manifest
-from maskfast.core.errors import DataError, MaskfastError
+from maskfast.core.errors import DataError
 from maskfast.core.files import write_whole
 from maskfast.score.metrics import compute_metrics
 
@@ -85,7 +85,8 @@ def write_table(runs: Iterable[dict[str, Any]]) -> str:
     elsewhere = any(run["elsewhere"] for same in rows.values() for run in same)
     titles = ["recipe", "backbone", "trained on", "seeds", *(f"held-out {title}" for title in MEASURES.values())]
     titles += ["on other pictures", "minutes"] if elsewhere else ["minutes"]
-    ruler = ["---"] * 3 + ["---:"] * (len(titles) - 3)
+    ruler = ["---"] * 3 + ["---:"] * (len(titles) - 3) + ["---"]
+    titles.append("on")
     lines = [titles, ruler, *(_write_row(key, same, elsewhere) for key, same in rows.items())]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -114,7 +115,8 @@ def _write_row(key: tuple[Any, ...], same: list[dict[str, Any]], elsewhere: bool
     if elsewhere:
         cells.append(_write_elsewhere([run["elsewhere"] for run in same if run["elsewhere"]]))
     seconds = [run["seconds"] for run in same if run["seconds"] is not None]
-    return [*cells, f"{np.mean(seconds) / 60:.1f}" if seconds else "not recorded"]
+    machines = {f"{run['machine']['processor']}, {run['machine']['cores']} cores" for run in same}
+    return [*cells, f"{np.mean(seconds) / 60:.1f}" if seconds else "not recorded", "; ".join(sorted(machines))]
 
 
 def _write_spread(values: list[float | None]) -> str:
@@ -156,7 +158,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except MaskfastError as error:
-        sys.exit(f"results.py: {error}")
+    from processes import run_main
+
+    run_main(lambda: main(sys.argv[1:]))

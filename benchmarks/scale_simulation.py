@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 
 from maskfast.apps.cluster.flow import BLOCKS_A_CORE
 from maskfast.apps.cluster.partitions import BLOCK
@@ -331,4 +332,4 @@ def simulate(args: argparse.Namespace, rates: Rates) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    processes.run_main(main)

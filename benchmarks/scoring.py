@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import processes
 from results import describe_machine
 
 TASKS = Path(__file__).with_name("scoring_tasks.py")
@@ -43,12 +44,8 @@ TITLES = {"int8": "int8", "onnx": "onnx fp32", "torch": "torch bf16"}
 
 def run_task(name: str, **task: Any) -> dict[str, Any]:
     """Run one task of scoring_tasks.py in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, TASKS], input=json.dumps({"task": name, **task}), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    task_text = json.dumps({"task": name, **task})
+    found: dict[str, Any] = processes.run_apart(name, [sys.executable, TASKS], given=task_text)
     return found
 
 
@@ -139,6 +136,7 @@ def write_table(result: dict[str, Any]) -> str:
 
 def find_pictures(given: Path | None, folder: Path, count: int) -> list[str]:
     """Return the paths of `count` pictures of a folder or zip, unpacked to `folder`."""
+    from maskfast.core.errors import DataError
     from maskfast.data.demo import draw_demo
     from maskfast.data.listing import list_images
 
@@ -147,6 +145,8 @@ def find_pictures(given: Path | None, folder: Path, count: int) -> list[str]:
     elif given is None:
         given = draw_demo(folder / "drawn", count=count) / "images"
         print("the pictures are drawn ones; name a folder or zip to use others", file=sys.stderr)
+    if not given.exists():
+        raise DataError(f"{given}: no such file or folder")
     if given.is_file():
         with zipfile.ZipFile(given) as archive:
             archive.extractall(folder / "pictures")
@@ -190,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    processes.run_main(main)

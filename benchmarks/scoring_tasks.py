@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 SIZE = 224
 MATRIX = 1024
 """Side of the matrices whose product tells what this machine can do at a precision."""
+IN_MEMORY = 192
+"""Pictures of one measurement of the network alone."""
 
 
 def build_models(folder: str, pictures: list[str]) -> dict[str, Any]:
@@ -85,13 +88,24 @@ def score_with_maskfast(folder: str, pictures: list[str], backend: str, out: str
     start = time.perf_counter()
     counts = score_to_file(predictor, pictures, out)
     seconds = time.perf_counter() - start
-    in_memory = []
-    for _ in range(6):
-        begin = time.perf_counter()
-        predictor.predict_arrays(arrays[:32])
-        in_memory.append(32 / (time.perf_counter() - begin))
-    rate = counts.images / seconds
-    return {"rate": rate, "in_memory": median(in_memory), "backend": predictor.backend.name, "failed": counts.failed}
+    rates = {"rate": counts.images / seconds, "in_memory": _rate_in_memory(predictor.backend, arrays)}
+    return rates | {"backend": predictor.backend.name, "failed": counts.failed}
+
+
+def _rate_in_memory(backend: Any, arrays: Any) -> float:
+    """Pictures per second of the network alone, in as many threads and as large batches as folders are scored in."""
+    from maskfast.score.backends import LANE_IMAGES
+    from maskfast.score.predictor import BATCH
+
+    size = LANE_IMAGES if backend.lanes > 1 else BATCH
+    rates = []
+    with ThreadPoolExecutor(backend.lanes) as threads:
+        for _ in range(3):
+            batches = [arrays[:size]] * (IN_MEMORY // size)
+            start = time.perf_counter()
+            list(threads.map(backend.lane.run, batches))
+            rates.append(len(batches) * size / (time.perf_counter() - start))
+    return median(rates)
 
 
 def predict_warm_with_fastai(folder: str, pictures: list[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 
 CLIENT = Path(__file__).with_name("serving_client.py")
 CLIENTS = 32
@@ -242,11 +243,13 @@ def main() -> None:
 
 
 def measure(model: Path | None, folder: Path | None, seconds: float, out: Path | None) -> None:
+    from maskfast.core.errors import DataError
     from maskfast.score.predictor import find_model
 
     model = find_model(model)
     with find_pictures(folder) as pictures:
-        assert pictures, f"no JPEG files in {folder}"
+        if not pictures:
+            raise DataError(f"{folder}: no JPEG files there")
         bare = measure_bare(model, pictures, seconds / 2)
         ours = measure_maskfast(model, pictures, seconds)
         plain = measure_fastapi(model, pictures, seconds)
@@ -264,4 +267,4 @@ def measure(model: Path | None, folder: Path | None, seconds: float, out: Path |
 
 
 if __name__ == "__main__":
-    main()
+    processes.run_main(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import processes
 
 from maskfast.core.files import write_whole
 from maskfast.data.splits import add_groups, fold_items
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    processes.run_main(main)

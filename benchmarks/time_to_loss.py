@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import processes
 from results import describe_machine
 
 ARCH = "mobilenet_v2"
@@ -72,12 +72,7 @@ def compare(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 def run_apart(options: argparse.Namespace, name: str, seed: int) -> list[dict[str, float]]:
     """Run one contender in a new process: seconds from the call and validation log loss at the end of each epoch."""
     told = [f"--run={name}", f"--seed={seed}", f"--weights={options.weights}"]
-    run = subprocess.run(
-        [sys.executable, __file__, str(options.data), *told], capture_output=True, text=True, check=False
-    )
-    if run.returncode:
-        raise SystemExit(f"{name} failed:\n{run.stderr}")
-    epochs: list[dict[str, float]] = json.loads(run.stdout.splitlines()[-1])
+    epochs: list[dict[str, float]] = processes.run_apart(name, [sys.executable, __file__, options.data, *told])
     return epochs
 
 
@@ -166,4 +161,4 @@ RUNNERS = {"fastai": run_fastai, "maskfast": run_maskfast}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main()
+    processes.run_main(main)

@@ -13,13 +13,13 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import processes
 from results import describe_machine
 
 CONTENDERS = ("fastai", "maskfast", "bare")
@@ -104,12 +104,7 @@ def run_apart(options: argparse.Namespace, name: str) -> dict[str, Any]:
         f"--{key.replace('_', '-')}={getattr(options, key)}"
         for key in ("data", "arch", "size", "batch_size", "pictures", "precision")
     ]
-    run = subprocess.run(
-        [sys.executable, __file__, f"--run={name}", *told], capture_output=True, text=True, check=False
-    )
-    if run.returncode:
-        raise SystemExit(f"{name} failed:\n{run.stderr}")
-    measured: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
+    measured: dict[str, Any] = processes.run_apart(name, [sys.executable, __file__, f"--run={name}", *told])
     return measured
 
 
@@ -206,4 +201,4 @@ RUNNERS = {"fastai": run_fastai, "maskfast": run_maskfast, "bare": run_bare}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main()
+    processes.run_main(main)
