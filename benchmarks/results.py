@@ -29,6 +29,8 @@ from maskfast.score.metrics import compute_metrics
 
 RESULTS = Path(__file__).parent / "results"
 MEASURES = {"log_loss": "log loss", "accuracy": "accuracy", "auc": "AUC"}
+FAST_FORMATS = {"avx512_vnni": "int8", "avx_vnni": "int8", "avx512_bf16": "bf16", "amx_bf16": "bf16"}
+"""What processors call the instructions that multiply fewer bits, and what they multiply."""
 BEGIN, END = "<!-- results: made by benchmarks/results.py -->", "<!-- end of results -->"
 
 
@@ -57,11 +59,19 @@ def record_run(folder: Path, *, recipe: str, evaluation: Path | None = None, not
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the system, the processor's name and the cores this process may use."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
+    """Return the system, the processor's name, its fast number formats and the cores this process may use.
+
+    Processors of one name differ several times over in what they do with 8 and 16 bits.
+    """
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = re.findall(r"model name\s*:\s*(.+)", info)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"system": platform.system(), "processor": names[0] if names else platform.machine(), "cores": cores}
+    return {
+        "system": platform.system(),
+        "processor": names[0] if names else platform.machine(),
+        "instructions": sorted({"avx2", "avx512f", *FAST_FORMATS} & set(info.split())),
+        "cores": cores,
+    }
 
 
 def name_run(run: dict[str, Any]) -> str:
@@ -115,8 +125,22 @@ def _write_row(key: tuple[Any, ...], same: list[dict[str, Any]], elsewhere: bool
     if elsewhere:
         cells.append(_write_elsewhere([run["elsewhere"] for run in same if run["elsewhere"]]))
     seconds = [run["seconds"] for run in same if run["seconds"] is not None]
-    machines = {f"{run['machine']['processor']}, {run['machine']['cores']} cores" for run in same}
-    return [*cells, f"{np.mean(seconds) / 60:.1f}" if seconds else "not recorded", "; ".join(sorted(machines))]
+    machines = sorted({_write_machine(run["machine"]) for run in same})
+    return [*cells, _write_minutes(seconds, alike=len(machines) == 1), "; ".join(machines)]
+
+
+def _write_minutes(seconds: list[float], *, alike: bool) -> str:
+    if not seconds:
+        return "not recorded"
+    if alike:
+        return f"{np.mean(seconds) / 60:.1f}"
+    return f"{min(seconds) / 60:.1f} to {max(seconds) / 60:.1f}"
+
+
+def _write_machine(machine: dict[str, Any]) -> str:
+    fast = sorted({FAST_FORMATS[name] for name in machine["instructions"] if name in FAST_FORMATS})
+    processor = " with ".join([machine["processor"], *([" and ".join(fast)] if fast else [])])
+    return f"{processor}, {machine['cores']} cores"
 
 
 def _write_spread(values: list[float | None]) -> str:
