@@ -111,9 +111,21 @@ def _quantise(exact: Path, out: Path, images: Images, recipe: tuple[str, ...], b
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
+        _store_raw(out)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         return f"onnxruntime cannot quantise it: {' '.join(str(error).split())[:200]}"
     return ""
+
+
+def _store_raw(path: Path) -> None:
+    """Store the zero points of weights as raw bytes, as the weights are, so that both are changed alike when opened."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and not tensor.raw_data:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, str(path))
 
 
 class _Pictures:

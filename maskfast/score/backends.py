@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskfast.bundle.manifest import Manifest
+from maskfast.bundle.onnx_run import open_session
 from maskfast.bundle.onnx_safety import check_onnx
 from maskfast.bundle.verify import find_listed
 from maskfast.core.errors import BundleError, ConfigError
@@ -92,15 +93,8 @@ class OnnxBackend:
         return np.concatenate(logits), np.concatenate(probability)
 
     def _open(self, content: bytes, threads: int) -> "Session":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # threads that wait by spinning take the cores from whatever decodes the next pictures
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            return open_session(content, threads=threads)
         except Exception as error:  # onnxruntime's errors share no class of their own
             reason = " ".join(str(error).split())[:200]
             raise BundleError(f"{self._source}: onnxruntime cannot open it: {reason}") from error

@@ -5,19 +5,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.numpy_helper
+import onnxruntime
 import pytest
 import torch
 from onnx.external_data_helper import set_external_data
 from sklearn.metrics import log_loss
 from torch import nn
-from toy_bundles import make_toy_draft
+from toy_bundles import draw_smooth_images, make_toy_draft
 
 import maskfast.bundle.int8
 import maskfast.bundle.onnx
 from maskfast.bundle.manifest import read_manifest
+from maskfast.bundle.onnx_bytes import make_weights_unsigned
+from maskfast.bundle.onnx_run import open_session
 from maskfast.bundle.onnx_safety import check_onnx
 from maskfast.bundle.store import write_bundle
 from maskfast.core.errors import BundleError
+from maskfast.core.image import load_square
 from maskfast.score.predictor import load
 
 
@@ -68,6 +72,24 @@ def test_a_number_that_is_not_finite_is_named(model):
         check_onnx(model.SerializeToString(), name="m.onnx")
 
 
+def test_a_field_written_as_another_kind_is_refused(model):
+    """Readers skip it and take the one before, which would then be another one than the one that was checked."""
+    wrong = b"\x48\x01"  # raw_data as a number
+    graph = model.graph.SerializeToString()
+    tensor = onnx.helper.make_tensor("late", 1, [1], b"\x00\x00\xc0\x7f", raw=True).SerializeToString() + wrong
+    for content in (_field(7, graph + _field(5, tensor)), _field(7, graph) + b"\x38\x01"):
+        with pytest.raises(BundleError, match="wire type 0, expected 2"):
+            check_onnx(content, name="m.onnx")
+
+
+def _field(number: int, content: bytes) -> bytes:
+    length, rest = [], len(content)
+    while rest > 0x7F:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([number << 3 | 2, *length, rest]) + content
+
+
 @pytest.mark.parametrize("content", [b"\x3a\xff\xff\x7f", b"\x0b", b"\x80" * 40, b"\x3a\x05\x0a\x03\x2a\x7f\x00"])
 def test_broken_bytes_are_one_error(content):
     with pytest.raises(BundleError, match=r"m\.onnx: is no ONNX file"):
@@ -109,6 +131,57 @@ def test_int8_is_written_where_it_agrees(toy_bundle, toy_draft):
     assert measured["log_loss"] == pytest.approx(
         log_loss(toy_draft.check_labels, int8) - log_loss(toy_draft.check_labels, exact), abs=1e-6
     )
+
+
+def run_in_floats(content: bytes, images):
+    """What the numbers of an 8-bit file say, whatever the processor does with 8 bits."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(content, options).run(["probability"], {"images": images})[0]
+
+
+@pytest.fixture(scope="module")
+def two_views(tmp_path_factory):
+    """A bundle whose views are of two sizes, so that two operations share each weight."""
+    images = draw_smooth_images(96, size=64)
+    draft = make_toy_draft(size=64, views=("plain", "plain@32"), check_images=images, check_labels=np.arange(96) % 2)
+    folder = tmp_path_factory.mktemp("views") / "model"
+    write_bundle(folder, draft)
+    return folder, draft.check_images
+
+
+def test_8_bits_do_not_overflow_on_any_processor(toy_bundle, toy_draft, two_views):
+    for folder, images in ((toy_bundle, toy_draft.check_images), two_views):
+        content = (folder / "model.int8.onnx").read_bytes()
+        seen = open_session(content).run(["probability"], {"images": images})[0]
+        assert np.abs(seen - run_in_floats(content, images)).mean() < 0.005
+
+
+def test_the_model_in_the_package_does_not_overflow(picture_folder):
+    predictor = load()
+    images = np.stack([np.array(load_square(path, predictor.size, "squish")) for path in picture_folder.iterdir()])
+    content = (Path(maskfast.bundle.__file__).parent / "small" / "model.int8.onnx").read_bytes()
+    assert np.abs(predictor.predict_arrays(images) - run_in_floats(content, images)).max() < 0.05
+
+
+def test_unsigned_weights_say_the_same(two_views):
+    folder, images = two_views
+    signed = (folder / "model.int8.onnx").read_bytes()
+    unsigned = make_weights_unsigned(signed)
+    kinds = [{each.data_type for each in onnx.load_from_string(file).graph.initializer} for file in (signed, unsigned)]
+    assert onnx.TensorProto.INT8 in kinds[0]
+    assert onnx.TensorProto.INT8 not in kinds[1]
+    onnx.checker.check_model(onnx.load_from_string(unsigned))
+    np.testing.assert_allclose(run_in_floats(unsigned, images), run_in_floats(signed, images), atol=1e-6)
+    served = onnxruntime.InferenceSession(unsigned).run(["probability"], {"images": images})[0]
+    assert np.abs(served - run_in_floats(signed, images)).mean() < 0.005
+
+
+def test_weights_that_cannot_be_made_unsigned_are_told():
+    tensor = onnx.helper.make_tensor("w", onnx.TensorProto.INT8, [1], [3])
+    graph = onnx.helper.make_graph([], "g", [], [], [tensor])
+    with pytest.raises(ValueError, match="not stored as raw bytes"):
+        make_weights_unsigned(onnx.helper.make_model(graph).SerializeToString())
 
 
 def test_int8_needs_pictures(tmp_path):

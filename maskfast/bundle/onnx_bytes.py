@@ -1,0 +1,128 @@
+"""The bytes of an ONNX file go in, the fields of its tensors come out, without the onnx package.
+
+So it also runs where only scoring is installed.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+# Field numbers of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _TENSOR, _SPARSE, _FUNCTION, _TRAINING = range(8)
+_CHILDREN: dict[int, dict[int, int]] = {
+    _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _NODE: {5: _ATTRIBUTE},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _TENSOR: {},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
+    _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
+    _TRAINING: {1: _GRAPH, 2: _GRAPH},
+}
+DATA_TYPE, NAME, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION = 2, 8, 9, 13, 14
+"""Fields of a tensor."""
+_NUMBERS, _BYTES = (DATA_TYPE, DATA_LOCATION), (NAME, RAW_DATA, EXTERNAL_DATA)
+_VARINT, _LENGTH = 0, 2
+_UINT8, _INT8 = 2, 3
+"""Values of its data type."""
+MAX_DEPTH = 32
+
+
+class Field(NamedTuple):
+    """How a field is written, its value (0 where it is no number), and the bytes it was read from."""
+
+    wire: int
+    number: int
+    content: memoryview
+
+
+Fields = dict[int, list[Field]]
+
+
+def walk_tensors(content: bytes | bytearray | memoryview) -> Iterator[Fields]:
+    """Yield the fields of every tensor in the file, each by its number in onnx.proto, in the order of the file.
+
+    Raises ValueError or IndexError for bytes that are no ONNX file.
+    """
+    return _walk(memoryview(content), _MODEL, 0)
+
+
+def make_weights_unsigned(content: bytes) -> bytes:
+    """Return the ONNX file with its int8 tensors, weights and their zero points, as uint8: each value 128 more.
+
+    A weight stands for its distance from its zero point, so the file computes the same. Raises ValueError where the
+    values of such a tensor are not stored as raw bytes.
+    """
+    changed = bytearray(content)
+    for fields in walk_tensors(changed):
+        if last(fields, DATA_TYPE).number != _INT8:
+            continue
+        if RAW_DATA not in fields:
+            raise ValueError("an int8 tensor is not stored as raw bytes")
+        last(fields, DATA_TYPE).content[0] = _UINT8
+        values = np.frombuffer(last(fields, RAW_DATA).content, np.uint8)
+        values ^= 0x80
+    return bytes(changed)
+
+
+def last(fields: Fields, number: int) -> Field:
+    """Return the last value of a field, as protobuf does where one comes twice; zero and empty where there is none."""
+    return fields[number][-1] if number in fields else Field(_LENGTH, 0, memoryview(b""))
+
+
+def _walk(message: memoryview, kind: int, depth: int) -> Iterator[Fields]:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"its messages are nested deeper than {MAX_DEPTH}")
+    if kind == _TENSOR:
+        fields: Fields = {}
+        for number, field in _read_fields(message):
+            _check_wire(number, field, _VARINT if number in _NUMBERS else _LENGTH if number in _BYTES else field.wire)
+            fields.setdefault(number, []).append(field)
+        yield fields
+        return
+    children = _CHILDREN[kind]
+    for number, field in _read_fields(message):
+        if number in children:
+            _check_wire(number, field, _LENGTH)
+            yield from _walk(field.content, children[number], depth + 1)
+
+
+def _check_wire(number: int, field: Field, expected: int) -> None:
+    if field.wire != expected:  # other readers would skip it, and take another one
+        raise ValueError(f"field {number} has wire type {field.wire}, expected {expected}")
+
+
+def _read_fields(message: memoryview) -> Iterator[tuple[int, Field]]:
+    place, end = 0, len(message)
+    while place < end:
+        key, place = _read_varint(message, place)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            start = place
+            value, place = _read_varint(message, place)
+            yield number, Field(wire, value, message[start:place])
+            continue
+        if wire == _LENGTH:
+            length, place = _read_varint(message, place)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire} at byte {place}")
+        if place + length > end:
+            raise ValueError("it is truncated")
+        yield number, Field(wire, 0, message[place : place + length])
+        place += length
+
+
+def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError(f"a number at byte {place} is too long")
