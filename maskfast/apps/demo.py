@@ -8,7 +8,7 @@ from maskfast.core.errors import ConfigError
 
 SIZE = 64
 BATCH_SIZE = 16
-EPOCHS = 16
+EPOCHS = 12
 SEED = 1
 """By default; among the 1,200 pictures of this seed no two look alike and bear both labels."""
 
