@@ -13,7 +13,7 @@ from fastai.callback.fp16 import MixedPrecision
 from torch import Tensor
 
 from maskfast.core.errors import ImageError
-from maskfast.score.backends import count_cores
+from maskfast.score.backends import count_cores, has_bf16
 
 TIMED_PICTURES = 16
 """Pictures that are loaded to tell how long all of them take."""
@@ -43,18 +43,12 @@ def choose_machine(precision: Precision = "auto", *, device: str = "auto") -> Ma
     if precision != "auto":
         return Machine(chosen, precision, "as told", threads)
     if chosen.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if has_bf16(chosen):
             return Machine(chosen, "bf16", f"{torch.cuda.get_device_name(chosen)} multiplies bf16 in hardware", threads)
         return Machine(chosen, "fp16", f"{torch.cuda.get_device_name(chosen)} has no bf16", threads)
-    if chosen.type == "cpu" and has_cpu_bf16():
+    if chosen.type == "cpu" and has_bf16(chosen):
         return Machine(chosen, "bf16", "the processor multiplies bf16 in hardware", threads)
     return Machine(chosen, "fp32", f"no faster precision is known for this {chosen.type}", threads)
-
-
-def has_cpu_bf16() -> bool:
-    """Say whether the processor multiplies bf16 in hardware (AVX-512 BF16 or AMX); emulated it would be slower."""
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def make_speed_callbacks(machine: Machine) -> list[Callback]:

@@ -120,7 +120,7 @@ class TorchBackend:
         from maskfast.bundle.scorer import fold_norms, make_scorer
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._bf16 = bf16 and _has_bf16(self._device)
+        self._bf16 = bf16 and has_bf16(self._device)
         self.name = "torch" if self._bf16 else "torch-fp32"
         scorer = make_scorer([fold_norms(network) for network in networks] if self._bf16 else networks, manifest)
         self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
@@ -167,6 +167,16 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def has_bf16(device: "torch.device") -> bool:
+    """Say whether the device multiplies bfloat16 in hardware (a processor: AVX-512 BF16 or AMX); else it is slower."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def _choose_backend(manifest: Manifest) -> BackendName:
     if manifest.weights and _has_gpu():
         return "torch"
@@ -182,11 +192,3 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _has_bf16(device: "torch.device") -> bool:
-    import torch
-
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -2,12 +2,14 @@
 
 import ctypes
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
 
 from maskfast.core.errors import ImageError
 from maskfast.learn import speed
+from maskfast.score.predictor import load
 
 BLOCK_BYTES = 256 * 2**20
 PATHS = [f"{number}.jpg" for number in range(1000)]
@@ -60,6 +62,19 @@ def test_a_few_pictures_spread_over_all_are_timed_and_broken_ones_are_no_error(c
 def test_no_pictures_need_no_processes(clock: Clock) -> None:
     assert speed.measure_workers([], lambda path: path) == 0
     assert clock.now == 0
+
+
+@pytest.mark.parametrize(
+    ("able", "precision"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_vnni": True}, "fp32"), ({}, "fp32")],
+)
+def test_bf16_is_used_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, toy_bundle: Path, able: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert speed.choose_machine(device="cpu").precision == precision
+    if not torch.cuda.is_available():
+        assert load(toy_bundle, backend="torch").backend.name == ("torch" if precision == "bf16" else "torch-fp32")
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is not glibc 2.33 or newer")
