@@ -20,6 +20,7 @@ LARGE_INPUT = {"inception_v3": 96, "inception_resnet_v2": 96, "xception": 96}
 @pytest.mark.parametrize("arch", list_backbones())
 def test_every_backbone_trains_a_step_and_comes_back(arch: str, tmp_path: Path) -> None:
     size, spec = LARGE_INPUT.get(arch, 64), NetworkSpec(arch=arch)
+    torch.manual_seed(0)
     network, backbone = build_network(spec), describe_backbone(arch)
     pictures = np.random.default_rng(0).integers(0, 255, (2, size, size, 3), dtype=np.uint8)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
@@ -27,11 +28,13 @@ def test_every_backbone_trains_a_step_and_comes_back(arch: str, tmp_path: Path) 
     before = [p.detach().clone() for p in network.parameters()]
     for part in network.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
-            part.momentum = 1.0  # so that one step settles the statistics, without which deep answers overflow
+            part.momentum = 1.0  # so that one pass settles the statistics, without which deep answers overflow
     torch.nn.functional.cross_entropy(network(images), torch.tensor([0, 1])).backward()
     torch.optim.SGD(network.parameters(), lr=1e-5).step()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
     assert not all(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+    with torch.no_grad():
+        network(images)  # an untrained network's gradients are large, and so was the step
     draft = Draft(
         network=spec,
         state_dicts=[network.state_dict()],
