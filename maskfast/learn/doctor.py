@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -38,6 +39,7 @@ def examine_machine() -> dict[str, Any]:
         "pictures": f"decoded once into {cache_dir('pixels')} ({disk.free / 1e9:.0f} GB free)",
         "loading processes": "none with the cache; without it, measured when a training starts",
         "scoring": "onnxruntime in fp32; int8 and torch on request",
+        "8 bits": _describe_int8(torch.cpu.get_capabilities()),
     }
 
 
@@ -47,6 +49,14 @@ def find_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _describe_int8(able: Mapping[str, Any]) -> str:
+    if able.get("architecture") != "x86_64":
+        return f"as onnxruntime does them on {platform.machine()}"
+    if able.get("avx512_vnni") or able.get("avx_vnni"):
+        return "multiplied in hardware (VNNI)"
+    return "no VNNI here: the same answers, less speed"
 
 
 def _describe_device(device: torch.device) -> str:

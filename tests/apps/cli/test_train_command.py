@@ -2,9 +2,11 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -125,6 +127,23 @@ def test_doctor_says_what_will_be_used_and_why(capsys: pytest.CaptureFixture[str
     found = json.loads(capsys.readouterr().out)
     assert found["precision"].startswith(("bf16: ", "fp16: ", "fp32: "))
     assert found["torch"]
+
+
+@pytest.mark.parametrize(
+    ("able", "told"),
+    [
+        ({"architecture": "x86_64", "avx512_vnni": True}, "multiplied in hardware (VNNI)"),
+        ({"architecture": "x86_64", "avx_vnni": True}, "multiplied in hardware (VNNI)"),
+        ({"architecture": "x86_64", "avx512_f": True}, "no VNNI here: the same answers, less speed"),
+        ({"architecture": "aarch64"}, f"as onnxruntime does them on {platform.machine()}"),
+    ],
+)
+def test_doctor_says_how_8_bits_are_multiplied(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, able: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able)
+    assert run(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["8 bits"] == told
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
