@@ -1,6 +1,6 @@
-"""The bytes of an ONNX file go in, the fields of its tensors come out, without the onnx package.
+"""The bytes of an ONNX file go in, the fields of its tensors, or the file with unsigned weights, come out.
 
-So it also runs where only scoring is installed.
+It needs no onnx package, so it also runs where only scoring is installed.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,9 @@ _CHILDREN: dict[int, dict[int, int]] = {
 }
 DATA_TYPE, NAME, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION = 2, 8, 9, 13, 14
 """Fields of a tensor."""
-_NUMBERS, _BYTES = (DATA_TYPE, DATA_LOCATION), (NAME, RAW_DATA, EXTERNAL_DATA)
 _VARINT, _LENGTH = 0, 2
+_WIRES = {DATA_TYPE: _VARINT, NAME: _LENGTH, RAW_DATA: _LENGTH, EXTERNAL_DATA: _LENGTH, DATA_LOCATION: _VARINT}
+"""How they are written."""
 _UINT8, _INT8 = 2, 3
 """Values of its data type."""
 MAX_DEPTH = 32
@@ -59,7 +60,7 @@ def make_weights_unsigned(content: bytes) -> bytes:
         if last(fields, DATA_TYPE).number != _INT8:
             continue
         if RAW_DATA not in fields:
-            raise ValueError("an int8 tensor is not stored as raw bytes")
+            raise ValueError("an int8 tensor is not stored as raw bytes; write the bundle again")
         last(fields, DATA_TYPE).content[0] = _UINT8
         values = np.frombuffer(last(fields, RAW_DATA).content, np.uint8)
         values ^= 0x80
@@ -77,7 +78,7 @@ def _walk(message: memoryview, kind: int, depth: int) -> Iterator[Fields]:
     if kind == _TENSOR:
         fields: Fields = {}
         for number, field in _read_fields(message):
-            _check_wire(number, field, _VARINT if number in _NUMBERS else _LENGTH if number in _BYTES else field.wire)
+            _check_wire(number, field, _WIRES.get(number, field.wire))
             fields.setdefault(number, []).append(field)
         yield fields
         return

@@ -77,7 +77,7 @@ class KeptMemory(Callback):  # type: ignore[misc]
     """Let the C library keep the memory that a step frees, for the next step, which wants the same again.
 
     By default glibc gives each large block back to the system, which must clear every page of it when it is asked for
-    again, which takes a good part of a training step. Other C libraries are left as they are.
+    again; that takes a good part of a training step. Other C libraries are left as they are.
     """
 
     def before_fit(self) -> None:

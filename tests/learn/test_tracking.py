@@ -32,9 +32,12 @@ def test_weights_and_biases_get_a_run_for_each_fold(toy: Path, tmp_path: Path, m
     deadline = time.monotonic() + 60  # a process of its own writes the files
     while count_recorded(tmp_path) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert count_recorded(tmp_path) == 2
+    assert count_recorded(tmp_path) == len(list_runs(tmp_path)) == 2
+
+
+def list_runs(folder: Path) -> list[Path]:
+    return list(folder.glob("wandb/offline-run-*/*.wandb"))
 
 
 def count_recorded(folder: Path) -> int:
-    written = folder.glob("wandb/offline-run-*/*.wandb")
-    return sum(b"train_loss" in path.read_bytes() for path in written)
+    return sum(b"train_loss" in path.read_bytes() for path in list_runs(folder))
