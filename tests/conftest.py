@@ -1,11 +1,21 @@
 """What tests of several floors share: a toy network as a bundle, and a few drawn pictures."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from toy_bundles import make_toy_draft
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several test processes, and the programs it starts, its part of the cores.
+
+    Threads of several processes that wait for one another on the same cores cost several times what they gain.
+    """
+    if processes := config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
 @pytest.fixture(scope="session")
