@@ -1,12 +1,15 @@
 """Time to the same quality: how long maskfast takes to reach the validation log loss that plain fastai ends with.
 
-Both start from the same pretrained mobilenet_v2 and hold out the same grouped part of the same pictures. Plain fastai
-runs `fine_tune(4, 2e-3)` at 224 pixels; maskfast runs `train_learner` as it is. The clock runs from the call to the end
-of the epoch: reading, grouping and decoding the pictures and the search for a learning rate are in it. They alternate,
-each run in a process of its own; run it on an idle machine:
+Both train on the same pictures and hold out the same grouped part of them. With `--weights` both start from the same
+pretrained mobilenet_v2: plain fastai runs `fine_tune(4, 2e-3)` at 224 pixels, maskfast `train_learner` as it is.
+Without, both train resnet34 from scratch at 128 pixels: plain fastai ten epochs of one cycle, maskfast by its
+configuration "scratch". The clock runs from the call to the end of the epoch: reading, grouping and decoding the
+pictures and the search for a learning rate are in it; a whole run ends with the exported model. They alternate, each
+run in a process of its own; run it on an idle machine:
 
     python benchmarks/time_to_loss.py ../shared/data/spot-the-mask \\
         --weights ../shared/weights/mobilenet_v2-imagenet.safetensors
+    python benchmarks/time_to_loss.py ../shared/data/spot-the-mask --out build/time_from_scratch.json
 """
 
 import argparse
@@ -26,15 +29,15 @@ from typing import Any
 import processes
 from results import describe_machine
 
-ARCH = "mobilenet_v2"
-SIZE = 224
+PRETRAINED, SCRATCH = "mobilenet_v2", "resnet34"
+SIZES = {PRETRAINED: 224, SCRATCH: 128}
 VALID = 0.2
 
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="labelled pictures")
-    parser.add_argument("--weights", type=Path, required=True, help="ImageNet weights of mobilenet_v2")
+    parser.add_argument("--weights", type=Path, help="ImageNet weights of mobilenet_v2; without, from scratch")
     parser.add_argument("--repeats", type=int, default=3, help="each with a seed of its own")
     parser.add_argument("--out", type=Path, default=Path("build/time_to_loss.json"))
     parser.add_argument("--run", choices=RUNNERS, help=argparse.SUPPRESS)
@@ -46,13 +49,15 @@ def main() -> None:
     options = read_options()
     if options.run:
         with contextlib.redirect_stdout(io.StringIO()):
-            epochs = RUNNERS[options.run](options)
-        print(json.dumps(epochs))
+            run = RUNNERS[options.run](options)
+        print(json.dumps(run))
         return
     pairs = [compare(options, seed) for seed in range(options.repeats)]
+    whole = statistics.median(pair["whole"] for pair in pairs)
     ratios = [pair["ratio"] for pair in pairs if pair["ratio"] is not None]
     reached = f"{len(ratios)} of {len(pairs)} runs reached plain fastai's log loss"
     print(f"{reached}; of its time they took {statistics.median(ratios):.2f} (median)" if ratios else reached)
+    print(f"whole runs took {whole:.2f} of its time (median)")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"machine": describe_machine(), "pairs": pairs}, indent=2) + "\n")
     print(f"written: {options.out}")
@@ -61,22 +66,28 @@ def main() -> None:
 def compare(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Run both with one seed; `ratio` is None where maskfast never came as low."""
     fastai, maskfast = (run_apart(options, name, seed) for name in RUNNERS)
-    goal, whole = fastai[-1]["log_loss"], fastai[-1]["seconds"]
-    first = next((epoch for epoch in maskfast if epoch["log_loss"] <= goal), None)
-    ratio = first["seconds"] / whole if first else None
-    came = f"maskfast {first['log_loss']:.4f} in {first['seconds']:.0f} s" if first else "maskfast never came as low"
-    print(f"seed {seed}: fastai {goal:.4f} in {whole:.0f} s, {came}", flush=True)
-    return {"seed": seed, "fastai": fastai, "maskfast": maskfast, "ratio": ratio}
+    goal, end = fastai["epochs"][-1]["log_loss"], fastai["epochs"][-1]["seconds"]
+    first = next((epoch for epoch in maskfast["epochs"] if epoch["log_loss"] <= goal), None)
+    came = f"in {first['seconds']:.0f} s as low" if first else "never as low"
+    print(f"seed {seed}: fastai {describe_end(fastai)}, maskfast {describe_end(maskfast)}, {came}", flush=True)
+    return {
+        "seed": seed, "fastai": fastai, "maskfast": maskfast, "ratio": first["seconds"] / end if first else None,
+        "whole": maskfast["seconds"] / fastai["seconds"],
+    }  # fmt: skip
 
 
-def run_apart(options: argparse.Namespace, name: str, seed: int) -> list[dict[str, float]]:
-    """Run one contender in a new process: seconds from the call and validation log loss at the end of each epoch."""
-    told = [f"--run={name}", f"--seed={seed}", f"--weights={options.weights}"]
-    epochs: list[dict[str, float]] = processes.run_apart(name, [sys.executable, __file__, options.data, *told])
-    return epochs
+def describe_end(run: dict[str, Any]) -> str:
+    return f"log loss {run['log_loss']:.4f}, accuracy {run['accuracy']:.4f} in {run['seconds']:.0f} s"
 
 
-def run_fastai(options: argparse.Namespace) -> list[dict[str, float]]:
+def run_apart(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Run one contender in a new process: its epochs (seconds from the call, validation log loss) and how it ended."""
+    told = [f"--run={name}", f"--seed={seed}", *([f"--weights={options.weights}"] if options.weights else [])]
+    run: dict[str, Any] = processes.run_apart(name, [sys.executable, __file__, options.data, *told])
+    return run
+
+
+def run_fastai(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from fastai.callback.core import Callback
     from fastai.vision.all import (
@@ -93,11 +104,11 @@ def run_fastai(options: argparse.Namespace) -> list[dict[str, float]]:
         aug_transforms,
         create_head,
         imagenet_stats,
-        params,
         set_seed,
+        vision_learner,
     )
     from safetensors.torch import load_file
-    from torchvision.models import mobilenet_v2
+    from torchvision.models import mobilenet_v2, resnet34
 
     from maskfast.data.splits import add_groups, split_items
     from maskfast.data.tables import read_items, select_usable
@@ -111,31 +122,43 @@ def run_fastai(options: argparse.Namespace) -> list[dict[str, float]]:
         order = 60  # after fastai's Recorder
 
         def after_epoch(self) -> None:
-            _, loss, _ = self.learn.recorder.values[-1]
+            _, loss, _ = self.learn.recorder.values[-1]  # before it, of training; after it, the accuracy
             ends.append({"seconds": time.perf_counter() - began, "log_loss": float(loss)})
 
     began = time.perf_counter()
     block = DataBlock(
         (ImageBlock, CategoryBlock), get_x=ColReader("path"), get_y=ColReader("label"), splitter=ColSplitter(),
-        item_tfms=Resize(SIZE, ResizeMethod.Squish),
+        item_tfms=Resize(SIZES[PRETRAINED if options.weights else SCRATCH], ResizeMethod.Squish),
         batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)],
     )  # fmt: skip
-    network = mobilenet_v2()
-    network.load_state_dict(load_file(options.weights), strict=False)
-    model = torch.nn.Sequential(network.features, create_head(1280, 2))  # vision_learner cannot cut this network
-    learn = Learner(
-        block.dataloaders(frame, bs=32), model, splitter=lambda parts: [params(part) for part in parts],
-        metrics=accuracy, cbs=Clock(),
-    )  # fmt: skip
-    with learn.no_bar(), learn.no_logging():
-        learn.fine_tune(4, 2e-3)
-    return ends
+    loaders = block.dataloaders(frame, bs=32)
+    if options.weights:
+        network = mobilenet_v2()
+        network.load_state_dict(load_file(options.weights), strict=False)
+        model = torch.nn.Sequential(network.features, create_head(1280, 2))  # vision_learner cannot cut this network
+        learn = Learner(loaders, model, splitter=split_layers, metrics=accuracy, cbs=Clock())
+    else:
+        learn = vision_learner(loaders, resnet34, pretrained=False, metrics=accuracy, cbs=Clock())
+    with tempfile.TemporaryDirectory() as folder, learn.no_bar(), learn.no_logging():
+        learn.fine_tune(4, 2e-3) if options.weights else learn.fit_one_cycle(10)
+        learn.remove_cb(Clock)
+        learn.export(Path(folder) / "export.pkl")
+    seconds = time.perf_counter() - began
+    _, loss, right = learn.recorder.values[-1]
+    return {"epochs": ends, "seconds": seconds, "log_loss": float(loss), "accuracy": float(right)}
 
 
-def run_maskfast(options: argparse.Namespace) -> list[dict[str, float]]:
+def split_layers(parts: Any) -> list[Any]:
+    from fastai.vision.all import params
+
+    return [params(part) for part in parts]
+
+
+def run_maskfast(options: argparse.Namespace) -> dict[str, Any]:
     import pandas as pd
 
-    from maskfast import train_learner
+    from maskfast import load, train_learner
+    from maskfast.core.config_files import read_config
 
     ends: list[float] = []
 
@@ -147,14 +170,20 @@ def run_maskfast(options: argparse.Namespace) -> list[dict[str, float]]:
     news = logging.getLogger("maskfast.train")
     news.addHandler(Clock())
     news.setLevel(logging.INFO)
+    recipe = {"arch": PRETRAINED, "weights": str(options.weights)} if options.weights else read_config("scratch")[0]
+    recipe |= {"valid": VALID, "seed": options.seed}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MASKFAST_CACHE"] = str(Path(folder) / "cache")  # what earlier runs decoded must not help
         out = Path(folder) / "model"
         began = time.perf_counter()
-        weights = str(options.weights)
-        train_learner(options.data, arch=ARCH, weights=weights, valid=VALID, seed=options.seed, out=out)
+        train_learner(options.data, **recipe, out=out)
+        seconds = time.perf_counter() - began
         losses = pd.read_csv(out / "report" / "history.csv")["valid_loss"]
-    return [{"seconds": end, "log_loss": loss} for end, loss in zip(ends, losses, strict=True)]
+        held_out = load(out).manifest.metrics
+    epochs = [{"seconds": end, "log_loss": loss} for end, loss in zip(ends, losses, strict=True)]
+    return {
+        "epochs": epochs, "seconds": seconds, "log_loss": held_out["log_loss"], "accuracy": held_out["accuracy"],
+    }  # fmt: skip
 
 
 RUNNERS = {"fastai": run_fastai, "maskfast": run_maskfast}
