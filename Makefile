@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/maskfast demo --out demo
 
 test: $(VENV)/installed-tests lint
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff format --check .

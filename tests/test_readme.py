@@ -43,7 +43,7 @@ def run_step(kind: str, step: str, folder: Path) -> str:
         command, cwd = rewrite_pip(step), ROOT
     else:
         command, cwd = ["bash", "-euc", re.sub(r"\bmaskfast (?=[a-z-])", f"{PYTHON} -m maskfast ", step)], folder
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, f"{step}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -78,7 +78,7 @@ def wait_for_health() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_every_step_of_the_readme_works(tmp_path: Path) -> None:
     steps = read_steps((ROOT / "README.md").read_text())
     assert {"make demo", "make test"} <= {step for _, step in steps}
