@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the whole walks that lie beside this file: they take longest, and nobody should wait for them alone."""
+    """Begin with the whole walks beside this file: they take longest, and nobody should wait for them alone."""
     items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
