@@ -3,6 +3,7 @@
     python benchmarks/results.py record export/model --recipe challenge      # benchmarks/results/<...>.json
     python benchmarks/results.py table                                       # prints the table
     python benchmarks/results.py readme README.md                            # writes it between its two markers
+    python benchmarks/results.py --results benchmarks/results/sources readme docs/scenes.md
 
 A run is recorded from what its bundle holds: its configuration, and the answers it gave to the pictures it held out
 (out of fold where it has folds). `--evaluation metrics.json`, from `maskfast evaluate DATA --out FOLDER`, adds figures

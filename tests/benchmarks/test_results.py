@@ -104,6 +104,13 @@ def test_the_readme_keeps_all_but_the_table(results: ModuleType, tmp_path: Path)
         results.main(["--results", str(tmp_path), "readme", str(readme)])
 
 
+@pytest.mark.parametrize(("page", "runs"), [("README.md", "results"), ("docs/scenes.md", "results/sources")])
+def test_published_tables_are_those_of_the_recorded_runs(results: ModuleType, page: str, runs: str) -> None:
+    path, table = SCRIPT.parents[1] / page, results.write_table(results.read_runs(SCRIPT.parent / runs))
+    assert table.count("\n") > 2
+    assert path.read_text(encoding="utf-8") == results.write_readme(path, table)
+
+
 def test_it_runs_as_a_script() -> None:
     command = [sys.executable, str(SCRIPT), "--results", "/nowhere", "table"]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
