@@ -2,8 +2,8 @@
 
 import ctypes
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,11 +52,28 @@ def choose_machine(precision: Precision = "auto", *, device: str = "auto") -> Ma
 
 
 def make_speed_callbacks(machine: Machine) -> list[Callback]:
-    """The callbacks of one fit: channels last, autocast in the machine's precision, and on a processor kept memory."""
-    callbacks = [ChannelsLast(), *([KeptMemory()] if machine.device.type == "cpu" else [])]
+    """The callbacks of one fit: channels last, and autocast in the machine's precision."""
     if machine.precision == "fp16":
-        return [*callbacks, MixedPrecision()]
-    return [*callbacks, *([Autocast(torch.bfloat16)] if machine.precision == "bf16" else [])]
+        return [ChannelsLast(), MixedPrecision()]
+    return [ChannelsLast(), *([Autocast(torch.bfloat16)] if machine.precision == "bf16" else [])]
+
+
+@contextmanager
+def keep_memory(device: torch.device) -> Iterator[None]:
+    """Where training is on a processor, let the C library keep the memory that a step frees, for the next step.
+
+    By default glibc gives each large block back to the system, which must clear every page of it when it is asked for
+    again; that takes a good part of a training step. Other C libraries are left as they are. Afterwards, also after an
+    error, it is as by default, and what is free is given back.
+    """
+    if device.type != "cpu" or not _tell_allocator({_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}):
+        yield
+        return
+    try:
+        yield
+    finally:
+        _tell_allocator({_MMAP_MAX: _MMAP_MAX_DEFAULT, _TRIM_THRESHOLD: _TRIM_DEFAULT})
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class ChannelsLast(Callback):  # type: ignore[misc]
@@ -71,23 +88,6 @@ class ChannelsLast(Callback):  # type: ignore[misc]
     def before_batch(self) -> None:
         """Lay the pictures out."""
         self.learn.xb = tuple(_lay_out(x) for x in self.learn.xb)
-
-
-class KeptMemory(Callback):  # type: ignore[misc]
-    """Let the C library keep the memory that a step frees, for the next step, which wants the same again.
-
-    By default glibc gives each large block back to the system, which must clear every page of it when it is asked for
-    again; that takes a good part of a training step. Other C libraries are left as they are.
-    """
-
-    def before_fit(self) -> None:
-        """Keep from now on."""
-        _tell_allocator({_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1})
-
-    def after_fit(self) -> None:
-        """Do as by default, and give back what is free."""
-        if _tell_allocator({_MMAP_MAX: _MMAP_MAX_DEFAULT, _TRIM_THRESHOLD: _TRIM_DEFAULT}):
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 class Autocast(Callback):  # type: ignore[misc]

@@ -39,7 +39,7 @@ from maskfast.learn.runs import (
     read_state,
     watch_interrupts,
 )
-from maskfast.learn.speed import choose_machine
+from maskfast.learn.speed import choose_machine, keep_memory
 
 Data = str | os.PathLike[str]
 Ahead = Callable[[pd.DataFrame, Setting], None]
@@ -138,7 +138,8 @@ def _fit_despite_faults(items: pd.DataFrame, setting: Setting, fold: int) -> tup
     forgiven = False
     while True:
         try:
-            return fit_fold(items, setting, fold=fold, state=agree(read_state(setting.folder, fold))), setting
+            with keep_memory(setting.machine.device):
+                return fit_fold(items, setting, fold=fold, state=agree(read_state(setting.folder, fold))), setting
         except (RuntimeError, MemoryError) as error:
             if count_ranks() > 1:
                 raise  # the others wait in the middle of a step

@@ -13,6 +13,9 @@ from maskfast.score.predictor import load
 
 BLOCK_BYTES = 256 * 2**20
 PATHS = [f"{number}.jpg" for number in range(1000)]
+needs_glibc = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is not glibc 2.33 or newer"
+)
 
 
 class MallocInfo(ctypes.Structure):
@@ -77,25 +80,33 @@ def test_bf16_is_used_where_the_processor_multiplies_it(
         assert load(toy_bundle, backend="torch").backend.name == ("torch" if precision == "bf16" else "torch-fp32")
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is not glibc 2.33 or newer")
+@needs_glibc
 def test_memory_that_a_step_frees_is_kept_for_the_next_one_until_the_fit_ends() -> None:
-    callback = speed.KeptMemory()
-
-    callback.before_fit()
-    try:
+    with speed.keep_memory(torch.device("cpu")):
         kept = measure_memory_kept()
-    finally:
-        callback.after_fit()
 
     assert kept > 0.9 * BLOCK_BYTES
     assert measure_memory_kept() < 0.1 * BLOCK_BYTES
 
 
+@needs_glibc
+def test_memory_is_given_back_where_a_fit_ends_in_an_error() -> None:
+    with pytest.raises(MemoryError), speed.keep_memory(torch.device("cpu")):
+        raise MemoryError
+
+    assert measure_memory_kept() < 0.1 * BLOCK_BYTES
+
+
+@needs_glibc
+def test_the_processors_memory_is_left_as_it_is_where_another_device_trains() -> None:
+    with speed.keep_memory(torch.device("cuda")):
+        assert measure_memory_kept() < 0.1 * BLOCK_BYTES
+
+
 def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
-    callback = speed.KeptMemory()
-    callback.before_fit()
-    callback.after_fit()
+    with speed.keep_memory(torch.device("cpu")):
+        pass  # and no error for the functions that it lacks
 
 
 def measure_memory_kept() -> int:
