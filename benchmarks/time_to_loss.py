@@ -23,14 +23,15 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import processes
 from results import describe_machine
 
-PRETRAINED, SCRATCH = "mobilenet_v2", "resnet34"
-SIZES = {PRETRAINED: 224, SCRATCH: 128}
+ARCH = "mobilenet_v2"
+SIZE, SCRATCH_SIZE = 224, 128
 VALID = 0.2
 
 
@@ -40,6 +41,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="ImageNet weights of mobilenet_v2; without, from scratch")
     parser.add_argument("--repeats", type=int, default=3, help="each with a seed of its own")
     parser.add_argument("--out", type=Path, default=Path("build/time_to_loss.json"))
+    parser.add_argument("--models", type=Path, help="folder that keeps what maskfast trained, a bundle a seed")
     parser.add_argument("--run", choices=RUNNERS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -82,7 +84,8 @@ def describe_end(run: dict[str, Any]) -> str:
 
 def run_apart(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Run one contender in a new process: its epochs (seconds from the call, validation log loss) and how it ended."""
-    told = [f"--run={name}", f"--seed={seed}", *([f"--weights={options.weights}"] if options.weights else [])]
+    given = {"--weights": options.weights, "--models": options.models}
+    told = [f"--run={name}", f"--seed={seed}", *(f"{flag}={path}" for flag, path in given.items() if path)]
     run: dict[str, Any] = processes.run_apart(name, [sys.executable, __file__, options.data, *told])
     return run
 
@@ -128,7 +131,7 @@ def run_fastai(options: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     block = DataBlock(
         (ImageBlock, CategoryBlock), get_x=ColReader("path"), get_y=ColReader("label"), splitter=ColSplitter(),
-        item_tfms=Resize(SIZES[PRETRAINED if options.weights else SCRATCH], ResizeMethod.Squish),
+        item_tfms=Resize(SIZE if options.weights else SCRATCH_SIZE, ResizeMethod.Squish),
         batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)],
     )  # fmt: skip
     loaders = block.dataloaders(frame, bs=32)
@@ -137,11 +140,13 @@ def run_fastai(options: argparse.Namespace) -> dict[str, Any]:
         network.load_state_dict(load_file(options.weights), strict=False)
         model = torch.nn.Sequential(network.features, create_head(1280, 2))  # vision_learner cannot cut this network
         learn = Learner(loaders, model, splitter=split_layers, metrics=accuracy, cbs=Clock())
+        fit = partial(learn.fine_tune, 4, 2e-3)
     else:
         learn = vision_learner(loaders, resnet34, pretrained=False, metrics=accuracy, cbs=Clock())
+        fit = partial(learn.fit_one_cycle, 10)
     with tempfile.TemporaryDirectory() as folder, learn.no_bar(), learn.no_logging():
-        learn.fine_tune(4, 2e-3) if options.weights else learn.fit_one_cycle(10)
-        learn.remove_cb(Clock)
+        fit()
+        learn.remove_cb(Clock)  # a class of this function, which no pickle can name
         learn.export(Path(folder) / "export.pkl")
     seconds = time.perf_counter() - began
     _, loss, right = learn.recorder.values[-1]
@@ -149,6 +154,7 @@ def run_fastai(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def split_layers(parts: Any) -> list[Any]:
+    """The parameters of the two parts, body and head; a lambda could not be exported."""
     from fastai.vision.all import params
 
     return [params(part) for part in parts]
@@ -170,11 +176,11 @@ def run_maskfast(options: argparse.Namespace) -> dict[str, Any]:
     news = logging.getLogger("maskfast.train")
     news.addHandler(Clock())
     news.setLevel(logging.INFO)
-    recipe = {"arch": PRETRAINED, "weights": str(options.weights)} if options.weights else read_config("scratch")[0]
+    recipe = {"arch": ARCH, "weights": str(options.weights)} if options.weights else read_config("scratch")[0]
     recipe |= {"valid": VALID, "seed": options.seed}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MASKFAST_CACHE"] = str(Path(folder) / "cache")  # what earlier runs decoded must not help
-        out = Path(folder) / "model"
+        out = (options.models or Path(folder)) / f"seed{options.seed}"
         began = time.perf_counter()
         train_learner(options.data, **recipe, out=out)
         seconds = time.perf_counter() - began
