@@ -1,4 +1,4 @@
-"""What this machine is good at: a device and a wish flow in, callbacks that train faster flow out."""
+"""What this machine is good at: a device and a wish flow in, what makes training faster there flows out."""
 
 import ctypes
 import time
