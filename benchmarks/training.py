@@ -162,12 +162,12 @@ def run_fastai(options: argparse.Namespace) -> dict[str, Any]:
 def run_maskfast(options: argparse.Namespace) -> dict[str, Any]:
     from maskfast.learn.blocks import make_dls
     from maskfast.learn.learner import make_learner
-    from maskfast.learn.speed import choose_machine, keep_memory, make_speed_callbacks
+    from maskfast.learn.speed import choose_machine, keep_memory, make_speed_callbacks, run_in_bf16
 
     machine, frame = choose_machine(options.precision), read_frame(options)
     dls = make_dls(frame, size=options.size, batch_size=options.batch_size, device=machine.device)
     learn = make_learner(dls, options.arch, weights="none")
-    with keep_memory(machine.device), learn.no_bar(), learn.no_logging():
+    with keep_memory(machine.device), run_in_bf16(learn.model, machine), learn.no_bar(), learn.no_logging():
         began = time.perf_counter()
         learn.fit_one_cycle(1, 1e-3, cbs=make_speed_callbacks(machine))
         return describe_run(time.perf_counter() - began, len(frame))

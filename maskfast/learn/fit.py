@@ -39,7 +39,7 @@ from maskfast.learn.runs import CHECKPOINT, name_finished
 from maskfast.learn.scenes.callbacks import FrozenLayers, PlaceLoss
 from maskfast.learn.scenes.loader import learn_from_plain, learn_from_scenes
 from maskfast.learn.seeding import Seeding, mix_seed, seed_all
-from maskfast.learn.speed import Machine, make_speed_callbacks, measure_workers
+from maskfast.learn.speed import Machine, make_speed_callbacks, measure_workers, run_in_bf16
 from maskfast.learn.validate import predict_logits, read_arrays
 
 
@@ -116,7 +116,7 @@ def fit_phase(
     rate = slice(phase.lr / phase.lr_mult, phase.lr) if phase.lr_mult > 1 and not phase.frozen else slice(phase.lr)
     if phase.lr_mult == 1:
         rate = phase.lr  # type: ignore[assignment]
-    with _quiet(learn):
+    with _quiet(learn), run_in_bf16(learn.model, setting.machine):
         learn.fit_one_cycle(
             phase.epochs, rate, pct_start=phase.pct_start, div=phase.div, wd=config.weight_decay, cbs=callbacks
         )
@@ -205,7 +205,8 @@ def _choose_lr(learn: Learner, setting: Setting, fold: int) -> float:
         return float(config.lr)
     plot = setting.folder / ("lr_find.png" if fold == 0 else f"lr_find-{fold}.png")
     extra = [PlaceLoss(config.places)] if config.scenes else []
-    with learn.added_cbs([Seeding(config.seed, fold, "find"), *make_speed_callbacks(setting.machine), *extra]):
+    callbacks = [Seeding(config.seed, fold, "find"), *make_speed_callbacks(setting.machine), *extra]
+    with learn.added_cbs(callbacks), run_in_bf16(learn.model, setting.machine):
         lr = find_lr(learn, plot=plot, optimizer=choose_optimizer(config))
     log.info("learning rate %.2g", lr)
     return lr

@@ -3,14 +3,14 @@
 import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskfast.core.errors import ImageError
 from maskfast.score.backends import count_cores, has_bf16
@@ -52,10 +52,35 @@ def choose_machine(precision: Precision = "auto", *, device: str = "auto") -> Ma
 
 
 def make_speed_callbacks(machine: Machine) -> list[Callback]:
-    """The callbacks of one fit: channels last, and autocast in the machine's precision."""
-    if machine.precision == "fp16":
-        return [ChannelsLast(), MixedPrecision()]
-    return [ChannelsLast(), *([Autocast(torch.bfloat16)] if machine.precision == "bf16" else [])]
+    """The callbacks of one fit: channels last, and fastai's own for fp16. For bf16 there is `run_in_bf16`."""
+    return [ChannelsLast(), *([MixedPrecision()] if machine.precision == "fp16" else [])]
+
+
+@contextmanager
+def run_in_bf16(network: nn.Module, machine: Machine) -> Iterator[None]:
+    """Where the machine's precision is bf16, let `network` compute in it and answer in float32.
+
+    The loss, the weights and the optimiser stay in float32. fastai's own MixedPrecision opens a CUDA autocast whatever
+    the device is. The network's forward alone is wrapped, so that no error can leave the precision changed.
+    """
+    if machine.precision != "bf16":
+        yield
+        return
+    opened = ExitStack()
+
+    def enter(_network: nn.Module, _inputs: Any) -> None:
+        opened.enter_context(torch.autocast(machine.device.type, dtype=torch.bfloat16))
+
+    def leave(_network: nn.Module, _inputs: Any, output: Any) -> Any:
+        opened.close()
+        return output.float() if isinstance(output, Tensor) else output
+
+    hooks = [network.register_forward_pre_hook(enter), network.register_forward_hook(leave, always_call=True)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -88,44 +113,6 @@ class ChannelsLast(Callback):  # type: ignore[misc]
     def before_batch(self) -> None:
         """Lay the pictures out."""
         self.learn.xb = tuple(_lay_out(x) for x in self.learn.xb)
-
-
-class Autocast(Callback):  # type: ignore[misc]
-    """Run the network in bf16 on the device in use; the loss, the weights and the optimiser stay in float32.
-
-    fastai's own MixedPrecision opens a CUDA autocast whatever the device is.
-    """
-
-    order = 12
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._context: Any = None
-        self._hooks: list[Any] = []
-
-    def before_fit(self) -> None:
-        """Wrap the network's forward, and that alone, so that no error can leave the context open."""
-        model = self.learn.model
-        self._hooks = [
-            model.register_forward_pre_hook(self._enter),
-            model.register_forward_hook(self._leave, always_call=True),
-        ]
-
-    def after_fit(self) -> None:
-        """Unwrap it."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-
-    def _enter(self, _model: Any, _inputs: Any) -> None:
-        self._context = torch.autocast(self.learn.dls.device.type, dtype=self.dtype)
-        self._context.__enter__()
-
-    def _leave(self, _model: Any, _inputs: Any, output: Any) -> Any:
-        if self._context is not None:
-            self._context.__exit__(None, None, None)
-            self._context = None
-        return output.float() if isinstance(output, Tensor) else output
 
 
 def measure_workers(paths: Sequence[str], load: Callable[[str], object]) -> int:

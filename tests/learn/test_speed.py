@@ -3,9 +3,11 @@
 import ctypes
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+from torch import nn
 
 from maskfast.core.errors import ImageError
 from maskfast.learn import speed
@@ -80,6 +82,34 @@ def test_bf16_is_used_where_the_processor_multiplies_it(
         assert load(toy_bundle, backend="torch").backend.name == ("torch" if precision == "bf16" else "torch-fp32")
 
 
+def test_a_network_computes_in_bf16_and_answers_in_float32_until_the_fit_ends() -> None:
+    network, seen = make_watched_network()
+    with speed.run_in_bf16(network, make_machine("bf16")):
+        assert network(torch.ones(1, 2)).dtype == torch.float32
+        assert not torch.is_autocast_enabled("cpu")
+    network(torch.ones(1, 2))
+
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_a_network_computes_in_float32_on_a_machine_without_bf16() -> None:
+    network, seen = make_watched_network()
+    with speed.run_in_bf16(network, make_machine("fp32")):
+        network(torch.ones(1, 2))
+
+    assert seen == [torch.float32]
+
+
+def test_an_error_in_a_step_leaves_the_precision_as_it_was() -> None:
+    network, seen = make_watched_network()
+    with pytest.raises(RuntimeError, match="shapes"), speed.run_in_bf16(network, make_machine("bf16")):
+        network(torch.ones(1, 3))
+    assert not torch.is_autocast_enabled("cpu")
+    network(torch.ones(1, 2))
+
+    assert seen == [torch.float32]
+
+
 @needs_glibc
 def test_memory_that_a_step_frees_is_kept_for_the_next_one_until_the_fit_ends() -> None:
     with speed.keep_memory(torch.device("cpu")):
@@ -107,6 +137,17 @@ def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     with speed.keep_memory(torch.device("cpu")):
         pass  # and no error for the functions that it lacks
+
+
+def make_machine(precision: Literal["fp32", "bf16"]) -> speed.Machine:
+    return speed.Machine(torch.device("cpu"), precision, "as told", threads=1)
+
+
+def make_watched_network() -> tuple[nn.Module, list[torch.dtype]]:
+    """A network, and the types of what its one layer computes, to come."""
+    network, seen = nn.Sequential(nn.Linear(2, 2)), list[torch.dtype]()
+    network[0].register_forward_hook(lambda _layer, _inputs, output: seen.append(output.dtype))
+    return network, seen
 
 
 def measure_memory_kept() -> int:
