@@ -67,9 +67,9 @@ def write_int8(
     count = min(max(CALIBRATION_PASSES // passes, CALIBRATION_IMAGES[0]), CALIBRATION_IMAGES[1])
     reason, change = "", Change(float("inf"))
     with TemporaryDirectory() as folder:
+        candidate, ranges = Path(folder) / "candidate.onnx", Path(folder) / "ranges.json"
         for recipe in RECIPES:
-            candidate = Path(folder) / "candidate.onnx"
-            if failure := _quantise(exact, candidate, images[:count], recipe, batch):
+            if failure := _quantise(exact, candidate, _Pictures(images[:count], batch), recipe, ranges):
                 return failure, {}
             change = compare(probability, run_onnx(candidate, images)[1], labels, threshold)
             reason = change.describe_excess()
@@ -95,8 +95,11 @@ def _log_loss(probability: Array, labels: npt.NDArray[np.int_]) -> float:
     return float(-np.log(right.clip(1e-7, 1)).mean())
 
 
-def _quantise(exact: Path, out: Path, images: Images, recipe: tuple[str, ...], batch: int) -> str:
-    """Write the quantised file and return "", or why onnxruntime cannot."""
+def _quantise(exact: Path, out: Path, pictures: "_Pictures", recipe: tuple[str, ...], ranges: Path) -> str:
+    """Write the quantised file and return "", or why onnxruntime cannot.
+
+    `ranges` is written from the pictures where it is not there yet; a narrower recipe needs no other than a wider one.
+    """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     try:
@@ -104,12 +107,13 @@ def _quantise(exact: Path, out: Path, images: Images, recipe: tuple[str, ...], b
             quantize_static(
                 str(exact),
                 str(out),
-                _Pictures(images, batch),
+                pictures,
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(recipe),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                calibration_cache_path=str(ranges),
             )
         _store_raw(out)
     except (ValueError, RuntimeError, NotImplementedError) as error:
