@@ -40,6 +40,7 @@ from maskfast.learn.runs import (
     watch_interrupts,
 )
 from maskfast.learn.speed import choose_machine, keep_memory
+from maskfast.score.backends import has_bf16
 
 Data = str | os.PathLike[str]
 Ahead = Callable[[pd.DataFrame, Setting], None]
@@ -183,6 +184,8 @@ def _make_absolute(config: TrainConfig) -> TrainConfig:
 def _make_setting(config: TrainConfig, folder: Path, interrupted: Callable[[], bool]) -> Setting:
     backbone = describe_backbone(config.arch)
     machine = choose_machine(config.precision, device=config.device)
+    if machine.precision == "bf16" and not has_bf16(machine.device):
+        log.warning("precision: this %s has no instructions for bf16; fp32 is many times faster", machine.device.type)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

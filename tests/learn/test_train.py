@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from toys import draw_toy
 
 from maskfast.core.errors import ConfigError, DataError, MaskfastError
 from maskfast.core.image import load_image
+from maskfast.learn import train
 from maskfast.learn.train import train_learner
 from maskfast.score.predictor import load
 
@@ -96,6 +98,16 @@ def test_recipes_run(recipe: dict[str, object], toy: Path, tmp_path: Path) -> No
         answers = pd.read_csv(tmp_path / "model" / "report" / "oof.csv")
         assert len(answers) == 32
         assert set(answers["fold"]) == {0, 1}
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_bf16_is_done_as_told_with_a_warning_where_it_is_slow(
+    able: bool, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(train, "has_bf16", lambda _device: able)
+    learn = train_learner(toy, **TOY | {"epochs": 1}, precision="bf16", out=tmp_path / "model")
+    assert ("no instructions for bf16" in caplog.text) != able
+    assert next(learn.model.parameters()).dtype == torch.float32
 
 
 def test_one_class_only_is_refused(toy: Path, tmp_path: Path) -> None:
