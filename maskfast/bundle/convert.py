@@ -2,16 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from maskfast.bundle.fastai_export import Export, read_export
-from maskfast.bundle.rebuild import rebuild_export
+from maskfast.bundle.rebuild import rebuild_export, swap_classes
 from maskfast.bundle.store import Draft
 from maskfast.core.errors import BundleError, ConfigError
 from maskfast.data.labels import read_label
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 METHODS = {"crop": "crop", "squish": "squish", "pad": "pad"}
 NO_MEAN, NO_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -38,7 +35,7 @@ def draft_export(path: str | Path, *, positive: str | None = None, size: int | N
     origin = {"converted_from": path.name, "sha256": _hash(path), "classes": export.vocab, "notes": notes}
     return Draft(
         network=spec,
-        state_dicts=[weights if mask == 1 else _swap_classes(weights)],
+        state_dicts=[weights if mask == 1 else swap_classes(spec, weights)],
         config=origin,
         **read_draft_fields(export, size),
     )
@@ -79,10 +76,6 @@ def find_mask(export: Export, positive: str | None) -> int:
     if sorted(labels, key=str) != [0, 1]:
         raise ConfigError(f"{name}: which of {vocab[0]!r} and {vocab[1]!r} is the mask? say it with --positive")
     return labels.index(1)
-
-
-def _swap_classes(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    return weights | {"1.8.weight": weights["1.8.weight"].flip(0)}
 
 
 def _triple(values: tuple[float, ...] | None) -> tuple[float, float, float] | None:

@@ -12,9 +12,15 @@ from maskfast.core.errors import BundleError
 MAX_MODULES = 10_000
 EXPECTED = (
     *("fastai.", "fastcore.", "fasttransform.", "torch.", "torchvision.", "timm.", "collections.", "PIL.", "pathlib."),
-    *("inspect.", "functools.partial", "random.Random", "builtins.set", "__builtin__.set", "__builtin__.long"),
+    *("inspect.", "functools.partial", "random.Random", "plum.", "typing.", "_codecs.encode", "os.PathLike"),
+    *("numpy.dtype", "numpy.ndarray", "numpy.core.multiarray.", "numpy._core.multiarray.", "pandas.Series"),
+    *(f"__builtin__.{kind}" for kind in ("bytes", "float", "long", "print", "set", "tuple", "unicode")),
+    *("builtins.set", "maskfast.bundle.layers.", "maskfast.learn.augment.", "maskfast.learn.blocks."),
+    *("maskfast.learn.learner.split_parameters", "maskfast.learn.loader.", "maskfast.learn.scenes.loader."),
 )
-"""How the names begin that every export of fastai refers to."""
+"""How the names begin that every export of fastai, or of ours, refers to."""
+OUR_READER = "maskfast.learn.blocks.PictureReader"
+OUR_SHRINK = "maskfast.learn.blocks.Shrink"
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 HARMLESS = {
     "fastai.data.transforms.ToTensor",
@@ -177,7 +183,9 @@ def _read_loaders(export: Export, dls: Value) -> None:
     for step in ("after_item", "before_batch", "after_batch"):
         for transform in _list_items(_get(loader, step, "fs")):
             _read_transform(export, transform)
-    export.vocab = _find_vocab(loader)
+    for transforms in _list_items(_get(loader, "dataset", "tls")):
+        for transform in _list_items(_get(transforms, "tfms", "fs")):
+            _read_type_transform(export, transform)
 
 
 def _read_transform(export: Export, transform: Value) -> None:
@@ -190,12 +198,25 @@ def _read_transform(export: Export, transform: Value) -> None:
         export.mean, export.std = (_read_channels(export.archive, state.get(key)) for key in ("mean", "std"))
     elif kind == "fastai.data.transforms.IntToFloatTensor" and state.get("div") != 255.0:
         export.notes.append("its pixels are not divided by 255")
+    elif kind == OUR_SHRINK and state.get("size") is None:
+        return  # it scales in training alone
     elif kind in HARMLESS:
         if (size := _read_size(state.get("size"))) is not None:
             export.size = size
             export.notes.append(f"{kind} scales on the GPU to {size[0]} x {size[1]}; ours scales as Pillow does")
     elif state.get("split_idx") != 0:
         export.notes.append(f"the transform {kind or '(unknown)'} is not applied")
+
+
+def _read_type_transform(export: Export, transform: Value) -> None:
+    """Take the classes from the transform that knows them, and size and method where pictures are read to size."""
+    names = _list_items(_get(transform, "vocab", "items") or _get(transform, "vocab"))
+    if export.vocab is None and names and all(type(name) in (str, int, bool) for name in names):
+        export.vocab = [str(name) for name in names]
+    if isinstance(transform, Made) and transform.kind == OUR_READER:
+        side, method = _get(transform, "size"), _get(transform, "method")
+        export.size = _read_size([side, side])
+        export.method = method if type(method) is str else "crop"
 
 
 def _read_size(value: Value) -> tuple[int, int] | None:
@@ -207,15 +228,6 @@ def _read_size(value: Value) -> tuple[int, int] | None:
 def _read_channels(archive: TorchZip, node: Value) -> tuple[float, ...] | None:
     array = archive.read_tensor(node)
     return None if array is None or array.size != 3 else tuple(float(each) for each in array.ravel())
-
-
-def _find_vocab(loader: Value) -> list[str] | None:
-    for transforms in _list_items(_get(loader, "dataset", "tls")):
-        for transform in _list_items(_get(transforms, "tfms", "fs")):
-            names = _list_items(_get(transform, "vocab", "items") or _get(transform, "vocab"))
-            if names and all(type(name) in (str, int, bool) for name in names):
-                return [str(name) for name in names]
-    return None
 
 
 def list_unknown_names(export: Export) -> list[str]:

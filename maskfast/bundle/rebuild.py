@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from maskfast.bundle.backbones import build_body
 from maskfast.bundle.fastai_export import Export, Module
-from maskfast.bundle.network import NetworkSpec, build_network
+from maskfast.bundle.network import CLASSES, NetworkSpec, build_network
 from maskfast.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
 
 HEAD = ("Flatten", "BatchNorm1d", "Dropout", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear")
 """fastai's create_head after its pooling (fastai/vision/learner.py)."""
+OUR_HEAD = "maskfast.bundle.layers.MilHead"
+"""The head of networks that look for at least one mask among places."""
+HIDDEN = {"concat": ("1.4", "1.7"), "mil": ("1.score.1", "1.score.4")}
+"""Where each head has its hidden layer, and the dropout after it."""
 POOLS = {"AdaptiveConcatPool2d": True, "ConcatPool": True, "AdaptiveAvgPool2d": False}
 UNEQUAL = {"training", "inplace", "p", "momentum", "drop_prob", "num_batches_tracked", "needs_pool", "drop_rate"}
 """Settings of layers that make no difference to a prediction."""
@@ -29,13 +35,18 @@ def rebuild_export(export: Export) -> "tuple[NetworkSpec, dict[str, Tensor]]":
     if not export.modules:
         raise BundleError(f"{name}: holds a {export.kind or 'computed object'}, no fastai Learner with a network")
     _check_hooks(export, name)
-    concat_pool = _read_head(export, name)
+    head = _read_head(export, name)
     weights = _read_weights(export, name)
-    hidden, dropout = weights["1.4.weight"].shape[0], export.modules["1.7"].settings.get("p", 0.0)
-    arch = find_backbone(export, weights)
-    spec = NetworkSpec(arch=arch, hidden=hidden, dropout=dropout, concat_pool=concat_pool)
+    spec = _read_spec(export, weights, head)
     _compare_layers(_build_without_values(spec), export, name)
     return spec, weights
+
+
+def swap_classes(spec: NetworkSpec, weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """Return the weights of the same network with its two answers exchanged."""
+    if spec.head == "mil":
+        return weights | {key: -weights[key] for key in ("1.scale", "1.bias")}
+    return weights | {"1.8.weight": weights["1.8.weight"].flip(0)}
 
 
 def find_backbone(export: Export, weights: "Mapping[str, Tensor]") -> str:
@@ -57,13 +68,16 @@ def list_candidates(modules: Mapping[str, Module]) -> list[str]:
     named = [module.architecture for module in modules.values() if module.architecture]
     if named:
         return [f"timm:{name}" for name in named]
+    if any(module.kind.startswith("pytorchcv.") for module in modules.values()):
+        return ["nasnet_mobile"]
     from torchvision import models
 
     homes = {module.kind.rpartition(".")[0] for place, module in modules.items() if place.startswith("0")}
     homes = {home for home in homes if home.startswith("torchvision.models.")}
     plain = {"torchvision.models.vgg", "torchvision.models.alexnet"}
     names = models.list_models(module=models)
-    return [name for name in names if models.get_model_builder(name).__module__ in (homes or plain)]
+    found = [name for name in names if models.get_model_builder(name).__module__ in (homes or plain)]
+    return found if homes else ["simple_cnn", *found]
 
 
 def _shapes_of(arch: str) -> dict[str, tuple[int, ...]]:
@@ -92,17 +106,34 @@ def _check_hooks(export: Export, name: str) -> None:
         )
 
 
-def _read_head(export: Export, name: str) -> bool:
-    """Return whether the head pools by maximum and mean; raises BundleError for another head than create_head's."""
+def _read_head(export: Export, name: str) -> dict[str, Any]:
+    """Return which head it is, and how it pools; raises BundleError for another than create_head's or ours."""
     tops = sorted({place.split(".")[0] for place in export.modules if place})
     if tops != ["0", "1"]:
         raise BundleError(f"{name}: its network has the parts {', '.join(tops[:8])}; only body and head are rebuilt")
+    if export.modules["1"].kind == OUR_HEAD:
+        return {"head": "mil"}
     kinds: list[str] = []
     while (module := export.modules.get(f"1.{len(kinds)}")) is not None:
         kinds.append(module.kind.rpartition(".")[2])
     if not kinds or kinds[0] not in POOLS or tuple(kinds[1:]) != HEAD:
         raise BundleError(f"{name}: its head is {', '.join(kinds) or 'unknown'}; only fastai's create_head is rebuilt")
-    return POOLS[kinds[0]]
+    return {"head": "concat", "concat_pool": POOLS[kinds[0]]}
+
+
+def _read_spec(export: Export, weights: "Mapping[str, Tensor]", head: dict[str, Any]) -> NetworkSpec:
+    """Return the description of the network with `head`, whose sizes are those of its weights."""
+    name = str(export.archive.path)
+    hidden, dropout = HIDDEN[head["head"]]
+    if f"{hidden}.weight" not in weights or dropout not in export.modules:
+        raise BundleError(f"{name}: its head lacks the layers {hidden} or {dropout}")
+    if head["head"] == "concat" and ("1.8.weight" not in weights or weights["1.8.weight"].shape[0] != CLASSES):
+        raise BundleError(f"{name}: its head has not two outputs; only a network of two classes can tell masks apart")
+    sizes = {"hidden": weights[f"{hidden}.weight"].shape[0], "dropout": export.modules[dropout].settings.get("p", 0.0)}
+    try:
+        return NetworkSpec(arch=find_backbone(export, weights), **head, **sizes)
+    except ValidationError as error:
+        raise BundleError(f"{name}: its head: {error.errors()[0]['msg']}") from None
 
 
 def _read_weights(export: Export, name: str) -> "dict[str, Tensor]":
@@ -116,9 +147,6 @@ def _read_weights(export: Export, name: str) -> "dict[str, Tensor]":
                 raise BundleError(f"{name}: {place}.{key} is no plain tensor")
             tensor = torch.from_numpy(array)
             weights[f"{place}.{key}"] = tensor.float() if tensor.is_floating_point() else tensor
-    outputs = weights.get("1.8.weight")
-    if outputs is None or outputs.shape[0] != 2:
-        raise BundleError(f"{name}: its head has not two outputs; only a network of two classes can tell masks apart")
     return weights
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from maskfast.apps.cli.main import run
 from maskfast.bundle.convert import draft_export
 from maskfast.bundle.inspection import inspect_file
+from maskfast.bundle.network import NetworkSpec, build_network
+from maskfast.bundle.rebuild import swap_classes
 from maskfast.core.errors import BundleError, ConfigError
 from maskfast.score.predictor import load
 
@@ -162,6 +164,14 @@ def test_what_cannot_be_rebuilt_is_said_and_never_run(squares, tmp_path):
     assert "its head is" in inspect_file(path)["rebuilt"]
 
 
+def add_third_class(model):
+    model[1][8] = torch.nn.Linear(512, 3, bias=False)
+
+
+def drop_everything(model):
+    model[1][7].p = 1.5
+
+
 def change_strides(model):
     model[0][4][0].conv1.stride = (2, 2)
 
@@ -183,6 +193,8 @@ def change_shape(model):
     [
         (change_strides, r"layer 0\.4\.0\.conv1: stride is \(2, 2\), rebuilt it would be \(1, 1\)"),
         (add_hook, r"layer 0\.0 carries code of its own"),
+        (add_third_class, "its head has not two outputs"),
+        (drop_everything, "its head: Input should be less than 1"),
         (change_shape, "no backbone of torchvision or timm has its shapes; tried .*resnet18"),
     ],
 )
@@ -195,3 +207,13 @@ def test_a_network_that_only_looks_like_a_known_one_is_refused(exported, tmp_pat
     torch.save(learn, tmp_path / "changed.pkl", pickle_module=__import__("cloudpickle"))
     with pytest.raises(BundleError, match=message):
         draft_export(tmp_path / "changed.pkl", positive="zebra")
+
+
+@pytest.mark.parametrize("head", ["concat", "mil"])
+def test_classes_in_the_other_order_are_exchanged(head):
+    spec = NetworkSpec(arch="simple_cnn", head=head)
+    network, images = build_network(spec).eval(), torch.randn(3, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        expected = network(images).flip(1)
+        network.load_state_dict(swap_classes(spec, network.state_dict()))
+        assert torch.allclose(network(images), expected, atol=1e-6)

@@ -65,6 +65,18 @@ def test_the_export_gives_the_same_uncalibrated_probability_elsewhere(trained: P
         assert float(value) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("head", ["concat", "mil"])
+def test_the_export_alone_answers_as_the_bundle_does_before_its_temperature(
+    head: str, toy: Path, tmp_path: Path
+) -> None:
+    train_learner(toy, **TOY | {"epochs": 1, "method": "pad"}, head=head, out=tmp_path / "model")
+    bundle, export = load(tmp_path / "model"), load(tmp_path / "model" / "export.pkl")
+    assert (export.size, export.method) == (32, "pad")
+    for picture in sorted((toy / "images").iterdir())[:4]:
+        pixels = load_image(picture, 32, "pad")[None]
+        assert export.logits_arrays(pixels) == pytest.approx(bundle.logits_arrays(pixels), abs=1e-4)
+
+
 def test_the_same_seed_gives_the_same_weights(toy: Path, tmp_path: Path) -> None:
     first = train_learner(toy, **TOY, out=tmp_path / "a").model.state_dict()
     second = train_learner(toy, **TOY, out=tmp_path / "b", workers=2).model.state_dict()
