@@ -115,7 +115,9 @@ def read_manifest(folder: str | Path) -> Manifest:
     if not path.parent.is_dir():
         raise BundleError(f"{folder}: is no bundle folder; train one, or name another with --model")
     if path.is_symlink() or not path.is_file():
-        raise BundleError(f"{path}: is missing or is no plain file; the folder is no maskfast bundle")
+        exports = [each.name for each in sorted(path.parent.glob("*.pkl"))]
+        hint = f"; name the file {exports[0]} in it to read that" if exports else ""
+        raise BundleError(f"{path}: is missing or is no plain file; the folder is no maskfast bundle{hint}")
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path}: has {path.stat().st_size} bytes, more than any manifest; it is damaged")
     return parse_manifest(path.read_bytes(), name=str(path))
