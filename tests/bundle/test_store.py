@@ -185,5 +185,5 @@ def test_wrong_weights_are_named_although_their_hash_is_right(bundle, harm, mess
 
 def test_a_folder_with_an_export_alone_names_it(tmp_path):
     (tmp_path / "export.pkl").write_bytes(b"")
-    with pytest.raises(BundleError, match="no maskfast bundle; name the file export.pkl in it to read that"):
+    with pytest.raises(BundleError, match=r"no maskfast bundle; name the file export\.pkl in it to read that"):
         read_manifest(tmp_path)
