@@ -15,8 +15,13 @@ EXPECTED = (
     *("inspect.", "functools.partial", "random.Random", "plum.", "typing.", "_codecs.encode", "os.PathLike"),
     *("numpy.dtype", "numpy.ndarray", "numpy.core.multiarray.", "numpy._core.multiarray.", "pandas.Series"),
     *(f"__builtin__.{kind}" for kind in ("bytes", "float", "long", "print", "set", "tuple", "unicode")),
-    *("builtins.set", "maskfast.bundle.layers.", "maskfast.learn.augment.", "maskfast.learn.blocks."),
-    *("maskfast.learn.learner.split_parameters", "maskfast.learn.loader.", "maskfast.learn.scenes.loader."),
+    *("builtins.set", "maskfast.bundle.layers.", "maskfast.learn.adam.", "maskfast.learn.augment."),
+    *(
+        "maskfast.learn.blocks.",
+        "maskfast.learn.learner.split_parameters",
+        "maskfast.learn.loader.",
+        "maskfast.learn.scenes.loader.",
+    ),
 )
 """How the names begin that every export of fastai, or of ours, refers to."""
 OUR_READER = "maskfast.learn.blocks.PictureReader"

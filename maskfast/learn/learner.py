@@ -11,7 +11,7 @@ from fastai.callback.schedule import SuggestionMethod
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.metrics import accuracy
-from fastai.optimizer import SGD, Adam
+from fastai.optimizer import SGD
 from fastai.vision.learner import vision_learner
 from torch import nn
 
@@ -19,6 +19,7 @@ from maskfast.bundle.backbones import build_body
 from maskfast.bundle.network import NetworkSpec, build_head
 from maskfast.bundle.pretrained import load_weights
 from maskfast.core.files import write_whole
+from maskfast.learn.adam import adam
 from maskfast.learn.plots import draw_lr_find
 
 FALLBACK_LR = {"adam": 2e-3, "sgd": 1e-2}
@@ -135,7 +136,7 @@ def _build_uncut_body(arch: str, weights: str, *, pretrained: bool) -> nn.Sequen
 
 
 def _choose_optimizer(name: str) -> Callable[..., Any]:
-    known: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": partial(SGD, mom=0.9)}
+    known: dict[str, Callable[..., Any]] = {"adam": adam, "sgd": partial(SGD, mom=0.9)}
     return known[name]
 
 
