@@ -22,7 +22,7 @@ HIDDEN = {"concat": ("1.4", "1.7"), "mil": ("1.score.1", "1.score.4")}
 POOLS = {"AdaptiveConcatPool2d": True, "ConcatPool": True, "AdaptiveAvgPool2d": False}
 UNEQUAL = {"training", "inplace", "p", "momentum", "drop_prob", "num_batches_tracked", "needs_pool", "drop_rate"}
 """Settings of layers that make no difference to a prediction."""
-NO_POOL = Module("")
+NO_LAYER = Module("")
 SAME_KINDS = {"AdaptiveConcatPool2d": "ConcatPool"}
 
 
@@ -45,7 +45,7 @@ def rebuild_export(export: Export) -> "tuple[NetworkSpec, dict[str, Tensor]]":
 def swap_classes(spec: NetworkSpec, weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """Return the weights of the same network with its two answers exchanged."""
     if spec.head == "mil":
-        return weights | {key: -weights[key] for key in ("1.scale", "1.bias")}
+        return {key: -tensor if key in ("1.scale", "1.bias") else tensor for key, tensor in weights.items()}
     return weights | {"1.8.weight": weights["1.8.weight"].flip(0)}
 
 
@@ -111,7 +111,7 @@ def _read_head(export: Export, name: str) -> dict[str, Any]:
     tops = sorted({place.split(".")[0] for place in export.modules if place})
     if tops != ["0", "1"]:
         raise BundleError(f"{name}: its network has the parts {', '.join(tops[:8])}; only body and head are rebuilt")
-    if export.modules["1"].kind == OUR_HEAD:
+    if export.modules.get("1", NO_LAYER).kind == OUR_HEAD:
         return {"head": "mil"}
     kinds: list[str] = []
     while (module := export.modules.get(f"1.{len(kinds)}")) is not None:
@@ -125,13 +125,15 @@ def _read_spec(export: Export, weights: "Mapping[str, Tensor]", head: dict[str, 
     """Return the description of the network with `head`, whose sizes are those of its weights."""
     name = str(export.archive.path)
     hidden, dropout = HIDDEN[head["head"]]
-    if f"{hidden}.weight" not in weights or dropout not in export.modules:
+    widths = {key: tensor.shape[0] for key, tensor in weights.items() if tensor.ndim}
+    if f"{hidden}.weight" not in widths or dropout not in export.modules:
         raise BundleError(f"{name}: its head lacks the layers {hidden} or {dropout}")
-    if head["head"] == "concat" and ("1.8.weight" not in weights or weights["1.8.weight"].shape[0] != CLASSES):
+    if head["head"] == "concat" and widths.get("1.8.weight") != CLASSES:
         raise BundleError(f"{name}: its head has not two outputs; only a network of two classes can tell masks apart")
-    sizes = {"hidden": weights[f"{hidden}.weight"].shape[0], "dropout": export.modules[dropout].settings.get("p", 0.0)}
+    probability = export.modules[dropout].settings.get("p", 0.0)
+    arch, width = find_backbone(export, weights), widths[f"{hidden}.weight"]
     try:
-        return NetworkSpec(arch=find_backbone(export, weights), **head, **sizes)
+        return NetworkSpec(arch=arch, hidden=width, dropout=probability, **head)
     except ValidationError as error:
         raise BundleError(f"{name}: its head: {error.errors()[0]['msg']}") from None
 
@@ -154,7 +156,7 @@ def _compare_layers(network: "nn.Module", export: Export, name: str) -> None:
     """Raise BundleError where a layer is of another class or has another setting than the export's."""
     ours = dict(network.named_modules())
     pools = [
-        place for place in ("1.0.ap", "1.0.mp") if export.modules.get(place, NO_POOL).settings.get("output_size") == 1
+        place for place in ("1.0.ap", "1.0.mp") if export.modules.get(place, NO_LAYER).settings.get("output_size") == 1
     ]
     if stray := sorted(set(ours) ^ set(export.modules).difference(pools)):
         raise BundleError(f"{name}: layer {stray[0]} is {'missing' if stray[0] in ours else 'unknown'}")

@@ -168,6 +168,10 @@ def add_third_class(model):
     model[1][8] = torch.nn.Linear(512, 3, bias=False)
 
 
+def flatten_weights(model):
+    model[1][4].weight = torch.nn.Parameter(torch.zeros(()))
+
+
 def drop_everything(model):
     model[1][7].p = 1.5
 
@@ -194,6 +198,7 @@ def change_shape(model):
         (change_strides, r"layer 0\.4\.0\.conv1: stride is \(2, 2\), rebuilt it would be \(1, 1\)"),
         (add_hook, r"layer 0\.0 carries code of its own"),
         (add_third_class, "its head has not two outputs"),
+        (flatten_weights, r"its head lacks the layers 1\.4 or 1\.7"),
         (drop_everything, "its head: Input should be less than 1"),
         (change_shape, "no backbone of torchvision or timm has its shapes; tried .*resnet18"),
     ],
