@@ -44,7 +44,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, help="folder that keeps what maskfast trained, a bundle a seed")
     parser.add_argument("--run", choices=RUNNERS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.models and options.models.exists() and not options.models.is_dir():
+        parser.error(f"--models {options.models}: is no folder; name one, or a new name")
+    return options
 
 
 def main() -> None:
