@@ -94,7 +94,7 @@ def compute_ratios(rounds: list[dict[str, Any]], memory: list[dict[str, Any]]) -
     """Return the median over the rounds of each ratio (numerator and denominator of the same round)."""
     ratios = {}
     for backend in BACKENDS:
-        title = TITLES[rounds[0][backend]["backend"]]
+        title = name_backend(rounds, backend)
         ratios[f"folder, {title} / fastai"] = median(each[backend]["rate"] / each["fastai"]["rate"] for each in rounds)
         kept = median(each[backend]["rate"] / each[backend]["in_memory"] for each in rounds)
         ratios[f"folder / in memory, {title}"] = kept
@@ -110,6 +110,11 @@ def compute_ratios(rounds: list[dict[str, Any]], memory: list[dict[str, Any]]) -
     return ratios
 
 
+def name_backend(rounds: list[dict[str, Any]], backend: str) -> str:
+    """Return what the backend that was asked for computed in, which is the same in each round."""
+    return TITLES[rounds[0][backend]["backend"]]
+
+
 def write_table(result: dict[str, Any]) -> str:
     """Return what was measured as text: the machine, the rates, the ratios with their goals."""
     rounds, machine = result["rounds"], result["machine"]
@@ -121,7 +126,7 @@ def write_table(result: dict[str, Any]) -> str:
     lines.append(f"{'':14}{'pictures/s':>12}{'in memory':>12}{'G multiply-adds/s of a matrix product':>40}")
     lines.append(f"{'fastai':14}{median(each['fastai']['rate'] for each in rounds):12.1f}")
     for backend in BACKENDS:
-        title = TITLES[rounds[0][backend]["backend"]]
+        title = name_backend(rounds, backend)
         rate, memory = (median(each[backend][key] for each in rounds) for key in ("rate", "in_memory"))
         product = median(each["matrix"][title.split()[-1]] for each in rounds)
         lines.append(f"{title:14}{rate:12.1f}{memory:12.1f}{product:40.0f}")

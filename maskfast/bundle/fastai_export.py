@@ -197,8 +197,7 @@ def _read_transform(export: Export, transform: Value) -> None:
     kind = transform.kind if isinstance(transform, Made) else ""
     state = dict(_entries(transform.state)) if isinstance(transform, Made) else {}
     if kind == "fastai.vision.augment.Resize":
-        export.size = _read_size(state.get("size"))
-        export.method = state["method"] if type(state.get("method")) is str else "crop"
+        _take_size(export, state.get("size"), state.get("method"))
     elif kind == "fastai.data.transforms.Normalize":
         export.mean, export.std = (_read_channels(export.archive, state.get(key)) for key in ("mean", "std"))
     elif kind == "fastai.data.transforms.IntToFloatTensor" and state.get("div") != 255.0:
@@ -219,9 +218,13 @@ def _read_type_transform(export: Export, transform: Value) -> None:
     if export.vocab is None and names and all(type(name) in (str, int, bool) for name in names):
         export.vocab = [str(name) for name in names]
     if isinstance(transform, Made) and transform.kind == OUR_READER:
-        side, method = _get(transform, "size"), _get(transform, "method")
-        export.size = _read_size([side, side])
-        export.method = method if type(method) is str else "crop"
+        side = _get(transform, "size")
+        _take_size(export, [side, side], _get(transform, "method"))
+
+
+def _take_size(export: Export, size: Value, method: Value) -> None:
+    export.size = _read_size(size)
+    export.method = method if type(method) is str else "crop"
 
 
 def _read_size(value: Value) -> tuple[int, int] | None:

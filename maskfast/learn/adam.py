@@ -22,8 +22,7 @@ def adam(
 ) -> Optimizer:
     """Make fastai's `Adam` with decoupled weight decay, whose step is torch's own fused kernel.
 
-    The numbers are those of `fastai.optimizer.Adam` up to rounding; that reads and writes all weights several times a
-    step, which beside a network on small pictures shows.
+    The numbers are those of `fastai.optimizer.Adam` up to rounding, whose step goes over all weights several times.
     """
     return Optimizer(params, [adam_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
