@@ -48,6 +48,8 @@ def load_weights(body: "nn.Module", weights: str | Path, arch: str) -> list[str]
 
 def read_state_dict(path: Path) -> StateDict:
     """Read a safetensors file or a torch state dict, without running anything it holds."""
+    if path.is_dir():
+        raise ConfigError(f"--weights {path}: is a folder; name the file of weights in it")
     if not path.is_file():
         raise ConfigError(f"--weights {path}: there is no such file; give 'imagenet', 'none' or a weights file")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)

@@ -140,6 +140,8 @@ def _read_entry(path: Path, name: str) -> bytes:
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
+        if path.is_dir():
+            raise BundleError(f"{path}: is a folder; name the file in it that fastai's Learner.export wrote")
         if not path.is_file():
             raise BundleError(f"{path}: no such file")
         if path.stat().st_size > MAX_FILE:

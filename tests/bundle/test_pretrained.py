@@ -87,6 +87,8 @@ class Harmful:
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_state_dict(tmp_path / name)
+    with pytest.raises(ConfigError, match="is a folder"):
+        read_state_dict(tmp_path)
     (tmp_path / name).write_bytes(b"no weights at all")
     with pytest.raises(ConfigError, match="is no"):
         read_state_dict(tmp_path / name)
