@@ -87,7 +87,7 @@ def fit_fold(
         learn_from_scenes(dls, side=setting.size, sizes=config.scene_sizes, pictures=config.scenes)
     progress = read_progress(state) if state else Progress(fold=fold, lr=agree(_choose_lr(learn, setting, fold)))
     _share_loaders(dls)
-    plan = plan_phases(config, progress.lr)
+    plan = plan_phases(config, progress.lr, setting.size)
     while progress.phase < len(plan) and not progress.stopped:
         fit_phase(learn, plan, progress, setting, state=state)
         state = None

@@ -27,6 +27,8 @@ class Phase:
     lr_mult: float = 100.0
     pct_start: float = 0.25
     div: float = 25.0
+    sizes: tuple[int, ...] = ()
+    """Side of the pictures in each epoch, in pixels."""
 
 
 @dataclass
@@ -90,17 +92,18 @@ class History(Callback):  # type: ignore[misc]
         self._logits, self._targets = [], []
 
     def after_validate(self) -> None:
-        """Keep the weights where they are the best so far."""
+        """Keep the weights where they are the best so far, or the last ones until pictures have their full size."""
         if not self._ran or not (answers := self._gather_answers()):
             return
         log_loss, accuracy = measure_logits(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
         self._add_row(log_loss, accuracy)
-        progress = self.progress
-        if log_loss < progress.best_loss:
-            progress.best_loss, progress.since_best = log_loss, 0
-            progress.best_state = copy_state(self.learn.model)
-        else:
+        progress, size = self.progress, self.plan[self.progress.phase].sizes[self.learn.epoch]
+        is_full = size == self.plan[-1].sizes[-1]  # what weights are worth on smaller pictures tells nothing
+        if is_full and log_loss >= progress.best_loss:
             progress.since_best += 1
+            return
+        progress.best_loss, progress.since_best = log_loss if is_full else float("inf"), 0
+        progress.best_state = copy_state(self.learn.model)
 
     def after_epoch(self) -> None:
         """Move on by an epoch and tell the news."""
@@ -141,19 +144,19 @@ class History(Callback):  # type: ignore[misc]
         return (
             f"{where}epoch {row['epoch']}/{total}  train loss {row['train_loss']:.4f}  "
             f"log loss {row['valid_loss']:.4f}  accuracy {row['accuracy']:.4f}  "
-            f"{format_time(row['seconds'])}  left {format_time(self._estimate_left())}"
+            f"{format_time(row['seconds'])}  left {format_time(self.estimate_left())}"
         )
 
-    def _estimate_left(self) -> float:
-        progress = self.progress
-        times = {phase.name: [r["seconds"] for r in progress.rows if r["phase"] == phase.name] for phase in self.plan}
-        known = {name: float(np.mean(seconds)) for name, seconds in times.items() if seconds}
-        each = [(known.get(phase.name, max(known.values())), phase.epochs) for phase in self.plan]
-        one_fold = sum(seconds * epochs for seconds, epochs in each)
-        left = one_fold - sum(
-            seconds * min(epochs, done) for (seconds, epochs), done in zip(each, self._done(), strict=True)
-        )
-        return left + one_fold * (self.folds - 1 - progress.fold)
+    def estimate_left(self) -> float:
+        """Seconds until the last fold ends, with time in proportion to the pixels of an epoch."""
+        left = whole = rate = 0.0
+        for phase, done in zip(self.plan, self._done(), strict=True):
+            seconds = [row["seconds"] for row in self.progress.rows if row["phase"] == phase.name]
+            pixels = np.square(phase.sizes)
+            rate = sum(seconds) / pixels[:done].sum() if done else rate
+            left += rate * pixels[done:].sum()
+            whole += rate * pixels.sum()
+        return left + whole * (self.folds - 1 - self.progress.fold)
 
     def _done(self) -> list[int]:
         at = self.progress.phase

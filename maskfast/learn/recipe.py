@@ -1,6 +1,7 @@
 """The recipe of a configuration: what is told flows in, phases, a loss and the callbacks of a fit flow out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -38,16 +39,25 @@ def choose_optimizer(config: TrainConfig) -> str:
     return "sgd" if config.arch == "simple_cnn" else "adam"
 
 
-def plan_phases(config: TrainConfig, lr: float) -> list[Phase]:
+def plan_phases(config: TrainConfig, lr: float, size: int) -> list[Phase]:
     """The phases of one fold, as fastai's `fine_tune`: the head alone, then all with discriminative rates.
 
-    A network without pretrained weights is trained as a whole from the start, at one rate.
+    A network without pretrained weights is trained as a whole from the start, at one rate. `size` is the full one of
+    the pictures, in pixels.
     """
     if config.weights == "none":
-        return [Phase("whole", config.epochs or config.frozen_epochs, lr, lr_mult=1.0)]
-    frozen = Phase("frozen", config.frozen_epochs, lr, frozen=True, pct_start=0.99)
-    whole = Phase("whole", config.epochs, lr / 2, lr_mult=config.lr_mult, pct_start=0.3, div=5.0)
-    return [phase for phase in (frozen, whole) if phase.epochs]
+        phases = [Phase("whole", config.epochs or config.frozen_epochs, lr, lr_mult=1.0)]
+    else:
+        frozen = Phase("frozen", config.frozen_epochs, lr, frozen=True, pct_start=0.99)
+        whole = Phase("whole", config.epochs, lr / 2, lr_mult=config.lr_mult, pct_start=0.3, div=5.0)
+        phases = [phase for phase in (frozen, whole) if phase.epochs]
+    sizes = _plan_sizes([*config.progressive, size], sum(phase.epochs for phase in phases))
+    return [replace(phase, sizes=tuple(next(sizes) for _ in range(phase.epochs))) for phase in phases]
+
+
+def _plan_sizes(sizes: Sequence[int], epochs: int) -> Iterator[int]:
+    """The size of each epoch of a fold, of which each of `sizes` has an equal part."""
+    return (sizes[epoch * len(sizes) // epochs] for epoch in range(epochs))
 
 
 def make_loss(config: TrainConfig, labels: pd.Series, device: torch.device) -> torch.nn.Module | CrossEntropyLossFlat:
@@ -78,7 +88,7 @@ def make_recipe_callbacks(config: TrainConfig, progress: Progress, plan: Sequenc
     if config.scenes:
         callbacks.append(PlaceLoss(config.places))
     if config.progressive:
-        callbacks.append(GrowingSize(config.progressive, progress, plan))
+        callbacks.append(GrowingSize(plan[progress.phase].sizes))
     return callbacks + _make_trackers(config)
 
 
@@ -137,16 +147,14 @@ class OwnWeightsBack(Callback):  # type: ignore[misc]
 
 
 class GrowingSize(Callback):  # type: ignore[misc]
-    """Progressive resizing: pictures are smaller in equal first parts of the run, and have full size in the last."""
+    """Progressive resizing: each epoch of a phase has pictures of its own size."""
 
-    def __init__(self, sizes: Sequence[int], progress: Progress, plan: Sequence[Phase]) -> None:
-        self.sizes, self.progress, self.plan = list(sizes), progress, plan
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
 
     def before_epoch(self) -> None:
         """Set the size of the epoch."""
-        done = sum(phase.epochs for phase in self.plan[: self.progress.phase]) + self.learn.epoch
-        part = done * (len(self.sizes) + 1) // sum(phase.epochs for phase in self.plan)
-        set_size(self.learn, self.sizes[part] if part < len(self.sizes) else None)
+        set_size(self.learn, self.sizes[self.learn.epoch])
 
     def after_fit(self) -> None:
         """Go back to full size."""
