@@ -76,7 +76,7 @@ class TrainConfig(BaseModel):
     )
     cache: bool = Field(default=True, description="decode pictures once, into a cache that later runs share")
     deterministic: bool = Field(default=False, description="only algorithms that repeat bit for bit on a GPU")
-    checkpoint_minutes: float = Field(default=5.0, gt=0, description="save a resumable state so often within an epoch")
+    checkpoint_minutes: float = Field(default=5.0, gt=0, description="save a resumable state at least so often")
     track: Literal["none", "tensorboard", "wandb"] = Field(default="none", description="record the run there")
     seed: int = Field(default=0, ge=0)
     out: Path = Field(default=Path("export/model"), description="the bundle's folder")

@@ -21,6 +21,8 @@ from maskfast.learn.loader import PictureLoader
 from maskfast.learn.progress import Progress
 
 FORMAT = 1
+TRAINING_PER_SAVING = 20
+"""How many times as long as the last save the training between two epochs' ends that are saved takes at least."""
 
 
 class InterruptedTraining(KeyboardInterrupt):
@@ -68,9 +70,10 @@ def read_progress(state: dict[str, Any]) -> Progress:
 
 
 class Checkpointer(Callback):  # type: ignore[misc]
-    """Save the state at each epoch's end and every so many minutes; begin at the place a saved state has.
+    """Save the state at epochs' ends and every so many minutes; begin at the place a saved state has.
 
-    `interrupted` is asked after each batch: where it says yes, the state is saved and InterruptedTraining raised.
+    Not every end is saved where epochs are short, so that saving takes a small part of the time. `interrupted` is asked
+    after each batch: where it says yes, the state is saved and InterruptedTraining raised.
     """
 
     order = 70  # as fastai's SkipToEpoch: after History, whose row of the epoch is part of the state
@@ -79,7 +82,7 @@ class Checkpointer(Callback):  # type: ignore[misc]
         self.path, self.progress, self.minutes = path, progress, minutes
         self.interrupted = interrupted or (lambda: False)
         self._start_epoch, self._start_step = progress.epoch, progress.step
-        self._saved_at = time.monotonic()
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
     def before_epoch(self) -> None:
         """Leave out the epochs, and the batches, that were done."""
@@ -104,26 +107,33 @@ class Checkpointer(Callback):  # type: ignore[misc]
         if self.interrupted():
             self._save()
             raise InterruptedTraining
-        if time.monotonic() - self._saved_at > 60 * self.minutes:
+        if self._count_seconds() > 60 * self.minutes:
             self._save()
 
     def after_epoch(self) -> None:
-        """Save at the end of an epoch that was not left out."""
+        """Save at the end of an epoch that was not left out, where it is time."""
         if self.learn.epoch < self._start_epoch:
             return
-        self._save()
         if self.interrupted():
+            self._save()
             raise InterruptedTraining
+        if self._count_seconds() >= min(60 * self.minutes, TRAINING_PER_SAVING * self._save_seconds):
+            self._save()
 
     def after_fit(self) -> None:
         """Let later fits begin at the beginning."""
         if isinstance(self.learn.dls.train, PictureLoader):
             self.learn.dls.train.skip_batches = 0
 
+    def _count_seconds(self) -> float:
+        return time.monotonic() - self._saved_at
+
     def _save(self) -> None:
+        began = time.monotonic()
         if self.path is not None:
             save_checkpoint(self.path, capture_state(self.learn, self.progress))
         self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - began
 
 
 def _plain(value: Any) -> Any:

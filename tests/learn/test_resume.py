@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +21,10 @@ from toys import draw_toy
 
 from maskfast.core.config import make_config
 from maskfast.core.errors import ConfigError
+from maskfast.learn import checkpoint
 from maskfast.learn import train as training
 from maskfast.learn.checkpoint import Checkpointer, InterruptedTraining, load_checkpoint, save_checkpoint
+from maskfast.learn.progress import Progress
 from maskfast.learn.runs import name_run_folder
 from maskfast.learn.train import is_out_of_memory, resume_training, run_training
 
@@ -103,6 +106,28 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
     assert f"--resume --out {tmp_path / 'model'}" in caplog.text
     found = weights(resume_training(make_config({"out": tmp_path / "model"})))
     assert all(found[key].equal(value) for key, value in undisturbed.items())
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(5, [0, 2, 4, 6]), (0.25, [0, 2, 4, 6]), (0.1, list(range(8)))])
+def test_short_epochs_are_not_all_saved(
+    minutes: float, saved: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs of ten seconds, with a save that takes one: two of them are twenty times as long."""
+    now, epochs = [0.0], []
+
+    def save(_path: Path, _state: dict[str, Any]) -> None:
+        epochs.append(saver.learn.epoch)
+        now[0] += 1
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    monkeypatch.setattr(checkpoint, "capture_state", lambda _learn, _progress: {})
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    saver = Checkpointer(tmp_path / "checkpoint.pt", Progress(), minutes=minutes)
+    for epoch in range(8):
+        saver.learn = SimpleNamespace(epoch=epoch)
+        now[0] += 10
+        saver.after_epoch()
+    assert epochs == saved
 
 
 def test_a_second_interrupt_stops_at_once() -> None:

@@ -58,7 +58,7 @@ FLAGS = {
     "workers": "Processes that load pictures.  [default: none with the cache, else measured]",
     "cache": "Decode pictures once, into a cache.  [default: cache]",
     "deterministic": "Only algorithms that repeat bit for bit on a GPU.",
-    "checkpoint-minutes": "Save a resumable state so often within an epoch.  [default: 5]",
+    "checkpoint-minutes": "Save a resumable state at least so often.  [default: 5]",
     "track": "tensorboard or wandb.  [default: none]",
     "seed": "[default: 0]",
     "out": "The bundle's folder.  [default: export/model]",
