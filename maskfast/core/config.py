@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -56,7 +56,9 @@ class TrainConfig(BaseModel):
         default="temperature", description="'balanced': an offset too, each class of each source weighing the same"
     )
     early_stop: int = Field(default=0, ge=0, description="stop after so many epochs without progress; 0 never")
-    progressive: tuple[int, ...] = Field(default=(), description="smaller sizes for equal first parts of the epochs")
+    progressive: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = Field(
+        default=(), description="smaller sizes for equal first parts of the epochs"
+    )
     views: tuple[View, ...] = Field(
         default=("plain",),
         min_length=1,

@@ -6,10 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from maskfast.bundle.backbones import build_body, describe_backbone
+from maskfast.bundle.costs import count_costs
 from maskfast.bundle.manifest import MANIFEST_FILE
 from maskfast.bundle.pretrained import load_weights
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError, DataError
+from maskfast.core.views import parse_view
 from maskfast.data.audit import describe_items
 from maskfast.data.splits import add_groups, fold_items, split_items
 from maskfast.data.tables import drop_items, read_items, select_usable
@@ -19,10 +21,31 @@ from maskfast.learn.runs import name_run_folder
 
 
 def check_model(config: TrainConfig) -> None:
-    """Raise ConfigError for an unknown network, or weights that are not there or do not fit it."""
-    describe_backbone(config.arch)
+    """Raise ConfigError for an unknown network, sizes it can't take, or weights that aren't there or don't fit it."""
+    _check_sizes(config)
     if config.weights != "none":
         load_weights(build_body(config.arch), config.weights, config.arch)
+
+
+def _check_sizes(config: TrainConfig) -> None:
+    own = describe_backbone(config.arch).size
+    size = config.size or own
+    for smaller in config.progressive:
+        if smaller >= size:
+            raise ConfigError(
+                f"progressive: {smaller} is not smaller than the size in the end, {size} pixels; say other sizes"
+            )
+    asked = {side: "views" for view in config.views if (side := parse_view(view).size)}
+    asked |= {side: "scene_sizes" for side in config.scene_sizes if config.scenes}
+    asked |= dict.fromkeys(config.progressive, "progressive") | {size: "size"}
+    for side, name in asked.items():
+        try:
+            count_costs(config.arch, side)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"{name}: {config.arch} can't take pictures of {side} pixels ({reason}); its own size is {own}"
+            ) from error
 
 
 def check_out(out: Path) -> None:

@@ -56,7 +56,8 @@ def plan_phases(config: TrainConfig, lr: float, size: int) -> list[Phase]:
 
 
 def _plan_sizes(sizes: Sequence[int], epochs: int) -> Iterator[int]:
-    """The size of each epoch of a fold, of which each of `sizes` has an equal part."""
+    """The size of each epoch of a fold: each of `sizes` has an equal part, and too few epochs have the last ones."""
+    sizes = sizes[-epochs:]
     return (sizes[epoch * len(sizes) // epochs] for epoch in range(epochs))
 
 

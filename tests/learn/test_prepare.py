@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from maskfast.core.config import TrainConfig
-from maskfast.core.errors import DataError
-from maskfast.learn.prepare import group_training_items, list_training_items
+from maskfast.core.config import TrainConfig, make_config
+from maskfast.core.errors import ConfigError, DataError
+from maskfast.learn.prepare import check_model, group_training_items, list_training_items
 from maskfast.learn.train import train_learner
 
 
@@ -53,6 +53,27 @@ def test_data_that_is_not_there_is_told_before_weights_are_looked_for(tmp_path: 
     with pytest.raises(DataError, match="no such file or folder"):
         train_learner(missing, weights=str(tmp_path / "weights.safetensors"), out=tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"arch": "inception_v3", "size": 48}, "size: inception_v3 can't take pictures of 48 pixels"),
+        ({"arch": "vit_b_16", "size": 64}, "size: vit_b_16 can't take pictures of 64 pixels .*; its own size is 224"),
+        ({"arch": "inception_v3", "progressive": (48, 128)}, "progressive: inception_v3 can't take .* 48 pixels"),
+        ({"arch": "inception_v3", "views": ("plain", "flip@50")}, "views: inception_v3 can't take .* 50 pixels"),
+        ({"size": 96, "progressive": (64, 96)}, "progressive: 96 is not smaller than the size in the end, 96 pixels"),
+        ({"progressive": (256,)}, "progressive: 256 is not smaller than the size in the end, 224 pixels"),
+    ],
+)
+def test_sizes_that_a_network_can_not_take_are_told_first(options: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_model(make_config({"weights": "none", **options}))
+
+
+def test_sizes_that_a_network_takes_are_fine() -> None:
+    for options in ({"arch": "inception_v3"}, {"size": 128, "progressive": (64, 96), "views": ("plain@32", "flip")}):
+        check_model(make_config({"weights": "none", **options}))
 
 
 def read_and_group(data: Path) -> pd.DataFrame:

@@ -35,6 +35,21 @@ def test_the_time_left_follows_the_pixels(options: dict[str, object], seconds: l
 
 
 @pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({"epochs": 5, "weights": "none", "progressive": (32, 48)}, [[32, 32, 48, 48, 64]]),
+        ({"epochs": 3, "progressive": (32,)}, [[32], [32, 64, 64]]),
+        ({"epochs": 2, "weights": "none", "progressive": (32, 40, 48)}, [[48, 64]]),
+        ({"epochs": 1, "weights": "none", "progressive": (32, 48)}, [[64]]),
+        ({"epochs": 2, "weights": "none"}, [[64, 64]]),
+    ],
+)
+def test_the_last_epoch_always_has_pictures_of_full_size(options: dict[str, object], sizes: list[list[int]]) -> None:
+    plan = plan_phases(make_config(options), 1e-3, 64)
+    assert [list(phase.sizes) for phase in plan] == sizes
+
+
+@pytest.mark.parametrize(
     ("progressive", "losses", "kept", "stopped_after"),
     [
         ((), [0.5, 0.2, 0.3, 0.4], 1, 3),
