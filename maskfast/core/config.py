@@ -72,7 +72,9 @@ class TrainConfig(BaseModel):
 
     # The machine
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'"
+    )
     workers: int | None = Field(
         default=None, ge=0, description="processes that load pictures; default: none with the cache, else measured"
     )
@@ -80,7 +82,7 @@ class TrainConfig(BaseModel):
     deterministic: bool = Field(default=False, description="only algorithms that repeat bit for bit on a GPU")
     checkpoint_minutes: float = Field(default=5.0, gt=0, description="save a resumable state at least so often")
     track: Literal["none", "tensorboard", "wandb"] = Field(default="none", description="record the run there")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     out: Path = Field(default=Path("export/model"), description="the bundle's folder")
 
     @model_validator(mode="after")

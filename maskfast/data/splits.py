@@ -1,6 +1,7 @@
 """Parts that share no picture: an items table goes in, the same with group, split or fold comes out."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from maskfast.core.errors import DataError
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+
+CLASS_NAMES = ("no mask", "mask")
+MAX_PARTS = 20
+"""Parts that the pictures are dealt into, some of which are for validation."""
 
 
 def add_groups(
@@ -44,16 +49,16 @@ def split_items(items: "pd.DataFrame", *, valid: float = 0.2, seed: int = 0) -> 
     """Return the items with `split` "train" or "valid" on every usable row; groups stay whole, classes balanced.
 
     A split that the data brought is honoured: where a usable row is "valid" already, the others become "train"; rows
-    of "test" are never touched. `valid` is the part of the rows for validation, reached to the nearest 1/k.
-    Raises DataError where a class has too few groups.
+    of "test" are never touched. `valid` is the part of the rows for validation, to the nearest fraction whose
+    denominator is at most 20, or 1/k below that. Raises DataError where a class has too few groups.
     """
     items = items.copy()
     usable = _usable(items) & ~items["split"].eq("test").fillna(False)
     if not items.loc[usable, "split"].eq("valid").fillna(False).any():
-        parts = max(2, round(1 / valid))
+        taken, parts = _find_fraction(valid, _count_groups(items[usable]))
         items.loc[usable, "split"] = "train"
         folds = _assign_folds(items[usable], parts, seed=seed)
-        items.loc[items.index[usable.to_numpy()][folds == 0], "split"] = "valid"
+        items.loc[items.index[usable.to_numpy()][folds < taken], "split"] = "valid"
         return items
     items.loc[usable & items["split"].isna(), "split"] = "train"
     return items
@@ -92,7 +97,11 @@ def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int) -> "npt.NDArray[n
 
     labels = items["label"].to_numpy(dtype=np.int64)
     groups = fill_groups(items)
-    _check_classes(labels, groups, k)
+    for name, count in zip(CLASS_NAMES, _count_groups(items), strict=True):
+        if count < k:
+            raise DataError(
+                f"{count} separate pictures of {name!r} are too few for {k} parts; add some or ask for fewer"
+            )
     folds = np.zeros(len(items), dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(items)), labels, groups)):
@@ -109,12 +118,15 @@ def fill_groups(items: "pd.DataFrame") -> "npt.NDArray[np.int64]":
     return np.where(groups.isna(), own, groups.fillna(0).to_numpy(dtype=np.int64))
 
 
-def _check_classes(labels: "npt.NDArray[np.int64]", groups: "npt.NDArray[np.int64]", k: int) -> None:
+def _count_groups(items: "pd.DataFrame") -> list[int]:
+    """How many separate pictures of each class there are."""
     import numpy as np
 
-    for label, name in enumerate(("no mask", "mask")):
-        count = len(np.unique(groups[labels == label]))
-        if count < k:
-            raise DataError(
-                f"{count} separate pictures of {name!r} are too few for {k} parts; add some or ask for fewer"
-            )
+    labels, groups = items["label"].to_numpy(dtype=np.int64), fill_groups(items)
+    return [len(np.unique(groups[labels == label])) for label in range(len(CLASS_NAMES))]
+
+
+def _find_fraction(valid: float, counts: list[int]) -> tuple[int, int]:
+    """Numerator and denominator of a fraction between 0 and 1 near `valid`, in no more parts than a class can fill."""
+    parts = max(2, round(1 / valid), min(MAX_PARTS, *counts))
+    return min(Fraction(valid).limit_denominator(parts), Fraction(parts - 1, parts)).as_integer_ratio()

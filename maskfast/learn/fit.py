@@ -215,7 +215,7 @@ def _choose_lr(learn: Learner, setting: Setting, fold: int) -> float:
 def _take_best(learn: Learner, progress: Progress) -> None:
     if progress.best_state is None:
         raise ConfigError(
-            f"lr: {progress.stopped or 'no epoch ended'} before anything was learned, at learning rate "
+            f"lr: {progress.stopped or 'the log loss became nan'} before anything was learned, at learning rate "
             f"{progress.lr:.2g}; say a lower --lr, or --precision fp32"
         )
     learn.model.load_state_dict(progress.best_state)

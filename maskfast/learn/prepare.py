@@ -18,10 +18,12 @@ from maskfast.data.tables import drop_items, read_items, select_usable
 from maskfast.learn.progress import log
 from maskfast.learn.ranks import get_rank
 from maskfast.learn.runs import name_run_folder
+from maskfast.learn.speed import find_device
 
 
 def check_model(config: TrainConfig) -> None:
-    """Raise ConfigError for an unknown network, sizes it can't take, or weights that aren't there or don't fit it."""
+    """Raise ConfigError for an unknown network, sizes it can't take, and weights or a device that are not there."""
+    find_device(config.device)
     _check_sizes(config)
     if config.weights != "none":
         load_weights(build_body(config.arch), config.weights, config.arch)

@@ -99,7 +99,7 @@ class History(Callback):  # type: ignore[misc]
         self._add_row(log_loss, accuracy)
         progress, size = self.progress, self.plan[self.progress.phase].sizes[self.learn.epoch]
         is_full = size == self.plan[-1].sizes[-1]  # what weights are worth on smaller pictures tells nothing
-        if is_full and log_loss >= progress.best_loss:
+        if np.isnan(log_loss) or (is_full and log_loss >= progress.best_loss):
             progress.since_best += 1
             return
         progress.best_loss, progress.since_best = log_loss if is_full else float("inf"), 0

@@ -12,7 +12,7 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from torch import Tensor, nn
 
-from maskfast.core.errors import ImageError
+from maskfast.core.errors import ConfigError, ImageError
 from maskfast.score.backends import count_cores, has_bf16
 
 TIMED_PICTURES = 16
@@ -37,8 +37,11 @@ class Machine:
 
 
 def choose_machine(precision: Precision = "auto", *, device: str = "auto") -> Machine:
-    """Choose the device and the precision: bf16 where it is done in hardware, else fp16 (GPU) or fp32 (CPU)."""
-    chosen = torch.device(_find_device() if device == "auto" else device)
+    """Choose the device and the precision: bf16 where it is done in hardware, else fp16 (GPU) or fp32 (CPU).
+
+    Raises ConfigError for a device that is not there.
+    """
+    chosen = find_device(device)
     threads = torch.get_num_threads()
     if precision != "auto":
         return Machine(chosen, precision, "as told", threads)
@@ -49,6 +52,18 @@ def choose_machine(precision: Precision = "auto", *, device: str = "auto") -> Ma
     if chosen.type == "cpu" and has_bf16(chosen):
         return Machine(chosen, "bf16", "the processor multiplies bf16 in hardware", threads)
     return Machine(chosen, "fp32", f"no faster precision is known for this {chosen.type}", threads)
+
+
+def find_device(device: str) -> torch.device:
+    """The device of that name, or the fastest one for "auto". Raises ConfigError for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, is_there in there.items() if is_there))
+    chosen = torch.device(device)
+    is_there = there.get(chosen.type) and (chosen.type != "cuda" or (chosen.index or 0) < torch.cuda.device_count())
+    if not is_there:
+        raise ConfigError(f"device: there is no {device} here; `maskfast doctor` says what there is")
+    return chosen
 
 
 def make_speed_callbacks(machine: Machine) -> list[Callback]:
@@ -141,9 +156,3 @@ def _tell_allocator(options: dict[int, int]) -> bool:
 
 def _lay_out(x: Any) -> Any:
     return x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.ndim == 4 else x
-
-
-def _find_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -57,6 +57,17 @@ def test_rows_without_group_stand_alone() -> None:
     assert split_items(table)["split"].eq("valid").sum() == 8
 
 
+@pytest.mark.parametrize(
+    ("pictures", "valid", "taken"),
+    [(200, 0.2, 40), (200, 0.3, 60), (200, 0.4, 80), (200, 0.05, 10), (200, 0.02, 4), (200, 0.999, 190), (12, 0.3, 4)],
+)
+def test_the_part_for_validation_is_as_large_as_asked_for(pictures: int, valid: float, taken: int) -> None:
+    table = make_table(pictures)
+    table["group"] = pd.array(range(pictures), dtype="Int64")
+    table["label"] = pd.array([0, 1] * (pictures // 2), dtype="Int64")
+    assert split_items(table, valid=valid)["split"].eq("valid").sum() == pytest.approx(taken, abs=1)
+
+
 def test_too_few_pictures_of_a_class_are_named() -> None:
     table = make_table(30)
     table["label"] = pd.array([1] * 28 + [0] * 2, dtype="Int64")

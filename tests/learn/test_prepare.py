@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from maskfast.core.config import TrainConfig, make_config
@@ -69,6 +70,23 @@ def test_data_that_is_not_there_is_told_before_weights_are_looked_for(tmp_path: 
 def test_sizes_that_a_network_can_not_take_are_told_first(options: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         check_model(make_config({"weights": "none", **options}))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
+def test_a_device_that_is_not_there_is_told_first(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda:7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 7)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=f"device: there is no {device} here"):
+        check_model(make_config({"weights": "none", "device": device}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("device", "gpu"), ("device", "cuda:"), ("seed", 2**32), ("progressive", (8,))]
+)
+def test_values_out_of_range_are_told(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: seen "):
+        make_config({name: value})
 
 
 def test_sizes_that_a_network_takes_are_fine() -> None:
