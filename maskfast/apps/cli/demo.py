@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures, the model and its answers.")] = Path("demo"),
     count: Annotated[int, typer.Option(min=100, max=10_000, help="How many pictures to draw.")] = 1200,
-    seed: Annotated[int, typer.Option(help="Seed of the drawing and the training.")] = SEED,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the drawing and the training.")] = SEED,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the table only.")] = False,
 ) -> None:
     """Go the whole way on drawn pictures: draw, train resnet34 from scratch, submit, measure.

@@ -30,7 +30,9 @@ def evaluate(
     backend: Annotated[
         Literal["auto", "onnx", "int8", "torch", "torch-fp32"], typer.Option(help="What runs it.")
     ] = "auto",
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0 for none.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Resamples for the 95 % intervals; 0 for none.")
+    ] = 1000,
     recall: Annotated[float | None, typer.Option(help="Choose the threshold that finds this share of masks.")] = None,
     cost_miss: Annotated[float | None, typer.Option(help="Choose the cheapest threshold: price of a miss.")] = None,
     cost_false_alarm: Annotated[
@@ -44,7 +46,7 @@ def evaluate(
         Literal["auto", "gradients", "occlusion"], typer.Option(help="Heat maps: Grad-CAM needs torch.")
     ] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average each picture with its mirror image.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no news, only results.")] = False,
 ) -> None:
