@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from maskfast.core.errors import ConfigError
 from maskfast.core.views import View
 
+MAX_EPOCHS = 100_000
+
 
 class TrainConfig(BaseModel):
     """The options of one training run; the resolved one is saved with the bundle."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # What is learned from
     data: tuple[str, ...] = Field(default=(), description="folders, tables or zips of labelled pictures")
@@ -28,16 +30,20 @@ class TrainConfig(BaseModel):
     size: int | None = Field(default=None, ge=32, le=1024, description="side in pixels; default: the network's own")
     method: Literal["squish", "pad", "crop"] = Field(default="squish", description="how pictures become squares")
     head: Literal["concat", "mil"] = Field(default="concat", description="'mil' scores places: for whole scenes")
-    hidden: int = Field(default=512, ge=1, description="width of the head's hidden layer")
+    hidden: int = Field(default=512, ge=1, le=65536, description="width of the head's hidden layer")
     dropout: float = Field(default=0.5, ge=0, lt=1)
     sharpness: float = Field(default=2.0, gt=0, description="of the soft maximum over places (head 'mil')")
     learn_sharpness: bool = Field(default=False, description="train the sharpness too (head 'mil')")
 
     # The recipe
-    frozen_epochs: int = Field(default=1, ge=0, description="epochs that train only the head, where it is pretrained")
-    epochs: int = Field(default=4, ge=0, description="epochs that train the whole network")
-    batch_size: int = Field(default=32, ge=2)
-    lr: float | Literal["auto"] = Field(default="auto", description="highest rate of the head; 'auto' searches it")
+    frozen_epochs: int = Field(
+        default=1, ge=0, le=MAX_EPOCHS, description="epochs that train only the head, where it is pretrained"
+    )
+    epochs: int = Field(default=4, ge=0, le=MAX_EPOCHS, description="epochs that train the whole network")
+    batch_size: int = Field(default=32, ge=2, le=65536)
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        default="auto", description="highest rate of the head; 'auto' searches it"
+    )
     lr_mult: float = Field(default=100.0, ge=1, description="the first layers learn so many times slower than the head")
     optimizer: Literal["auto", "adam", "sgd"] = Field(default="auto", description="'auto': sgd for simple_cnn")
     weight_decay: float = Field(default=0.01, ge=0)
@@ -76,7 +82,10 @@ class TrainConfig(BaseModel):
         default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'"
     )
     workers: int | None = Field(
-        default=None, ge=0, description="processes that load pictures; default: none with the cache, else measured"
+        default=None,
+        ge=0,
+        le=1024,
+        description="processes that load pictures; default: none with the cache, else measured",
     )
     cache: bool = Field(default=True, description="decode pictures once, into a cache that later runs share")
     deterministic: bool = Field(default=False, description="only algorithms that repeat bit for bit on a GPU")

@@ -67,7 +67,8 @@ def decode(
 
 def serve(size: int, method: Method, max_pixels: int) -> None:
     """Answer requests until standard input ends; the first byte written says that the imports are done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks; standard input then ends
+    # Ctrl-C is for whoever asks, who begins a session of its own for this process; Windows has no such thing.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _bound_memory()
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)

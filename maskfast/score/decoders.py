@@ -93,7 +93,9 @@ class _Worker:
     def __init__(self, size: int, method: Method) -> None:
         self._size = size
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(make_command(size, method), stdin=pipe, stdout=pipe, env=make_environment())
+        self._process = subprocess.Popen(
+            make_command(size, method), stdin=pipe, stdout=pipe, env=make_environment(), start_new_session=True
+        )
         assert self._process.stdin
         assert self._process.stdout
         self._requests: IO[bytes] = self._process.stdin

@@ -82,7 +82,20 @@ def test_a_device_that_is_not_there_is_told_first(device: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("device", "gpu"), ("device", "cuda:"), ("seed", 2**32), ("progressive", (8,))]
+    ("name", "value"),
+    [
+        ("device", "gpu"),
+        ("device", "cuda:"),
+        ("seed", 2**32),
+        ("progressive", (8,)),
+        ("lr", -1e-3),
+        ("sharpness", float("inf")),
+        ("mixup", float("nan")),
+        ("batch_size", 10**20),
+        ("epochs", 10**20),
+        ("hidden", 10**20),
+        ("workers", 10**20),
+    ],
 )
 def test_values_out_of_range_are_told(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: seen "):

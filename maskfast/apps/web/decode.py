@@ -94,7 +94,7 @@ class DecoderPool:
     async def _spawn(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *self.command, stdin=pipe, stdout=pipe, env=make_environment(), limit=STREAM_LIMIT
+            *self.command, stdin=pipe, stdout=pipe, env=make_environment(), limit=STREAM_LIMIT, start_new_session=True
         )
         self._processes.add(process)
         try:

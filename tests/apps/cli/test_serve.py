@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -56,6 +57,19 @@ def test_the_command_serves_a_bundle_and_ends_with_zero(toy_bundle) -> None:
     assert row["probability"] == pytest.approx(expected.probability, abs=1e-6)
     assert row["label"] == expected.label
     assert explained.json()["result"] == row
+
+
+def test_ctrl_c_while_the_decoders_start_ends_it_without_a_word(toy_bundle) -> None:
+    command = [sys.executable, "-m", "maskfast", "serve", "--model", str(toy_bundle), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as server:
+        children, deadline = Path(f"/proc/{server.pid}/task/{server.pid}/children"), time.monotonic() + 60
+        while not any(os.getsid(int(child)) == int(child) for child in children.read_text().split()):
+            assert time.monotonic() < deadline
+        os.killpg(server.pid, signal.SIGINT)  # as a terminal does: to all that run in its foreground
+        news = server.stderr.read()
+        assert server.wait(60) == 0
+    assert "Traceback" not in news
+    assert "ERROR" not in news
 
 
 def test_the_quiet_server_says_nothing(toy_bundle) -> None:
