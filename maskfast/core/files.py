@@ -15,9 +15,12 @@ from maskfast.core.errors import DataError
 def open_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` for writing ("w" or "wb"); it takes the name when the block ends well.
 
-    A block that raises leaves what was there before. Missing parent folders are made.
+    A block that raises leaves what was there before. Missing parent folders are made; a link stays, and the file it
+    names is written. Raises DataError where `path` is a device or a pipe, which a file must not take the place of.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise DataError(f"{path}: is no regular file; name a new one")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
     text = "b" not in mode

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from maskfast.core.cache import cache_dir
+from maskfast.core.errors import DataError
 from maskfast.core.files import open_whole, replace_folder, write_whole
 
 
@@ -20,6 +21,28 @@ def test_a_failing_block_leaves_the_old_file_and_no_other(tmp_path: Path) -> Non
         stream.writelines(["half", "\ud800"])
     assert (tmp_path / "a").read_text() == "old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(DataError, match=f"{name}: is no regular file"):
+            write_whole(tmp_path / name, "text")
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_link_names_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
+    for content in ("new", "newer"):
+        write_whole(tmp_path / "link", content)
+        assert (tmp_path / "folder" / "file").read_text() == content
+    assert (tmp_path / "link").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list((tmp_path / "folder").iterdir())) == 1
 
 
 def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
