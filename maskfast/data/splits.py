@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CLASS_NAMES = ("no mask", "mask")
 MAX_PARTS = 20
-"""Parts that the pictures are dealt into, some of which are for validation."""
+"""Parts at most that the pictures are dealt into, some of which are for validation."""
 
 
 def add_groups(
@@ -49,8 +49,8 @@ def split_items(items: "pd.DataFrame", *, valid: float = 0.2, seed: int = 0) -> 
     """Return the items with `split` "train" or "valid" on every usable row; groups stay whole, classes balanced.
 
     A split that the data brought is honoured: where a usable row is "valid" already, the others become "train"; rows
-    of "test" are never touched. `valid` is the part of the rows for validation, to the nearest fraction whose
-    denominator is at most 20, or 1/k below that. Raises DataError where a class has too few groups.
+    of "test" are never touched. `valid` is the part of the rows for validation, to the nearest fraction of at most 20
+    parts (fewer where a class has fewer groups), or 1/k below that. Raises DataError where a class has too few groups.
     """
     items = items.copy()
     usable = _usable(items) & ~items["split"].eq("test").fillna(False)
