@@ -11,17 +11,34 @@ from typing import IO, Any
 from maskfast.core.errors import DataError
 
 
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make `folder` and those above it where they are missing; DataError where a file is in the way."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{error.filename}: is no folder; name another place") from error
+
+
+def find_target(path: str | os.PathLike[str]) -> Path:
+    """The file that a new one at `path` takes the place of: behind a link, the one it names. Its folder is made.
+
+    Raises DataError where `path` is a folder, a device or a pipe, which a file must not take the place of.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise DataError(f"{path}: is no regular file; name a new one")
+    make_folder(target.parent)
+    return target
+
+
 @contextmanager
 def open_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` for writing ("w" or "wb"); it takes the name when the block ends well.
 
     A block that raises leaves what was there before. Missing parent folders are made; a link stays, and the file it
-    names is written. Raises DataError where `path` is a device or a pipe, which a file must not take the place of.
+    names is written. Raises DataError where `path` is a folder, a device or a pipe.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        raise DataError(f"{path}: is no regular file; name a new one")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = find_target(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
     text = "b" not in mode
     try:
@@ -50,7 +67,7 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     The old folder is kept until then, and stays where the block raises.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent))
     try:
         yield temporary

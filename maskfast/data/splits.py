@@ -57,7 +57,7 @@ def split_items(items: "pd.DataFrame", *, valid: float = 0.2, seed: int = 0) -> 
     if not items.loc[usable, "split"].eq("valid").fillna(False).any():
         taken, parts = _find_fraction(valid, _count_groups(items[usable]))
         items.loc[usable, "split"] = "train"
-        folds = _assign_folds(items[usable], parts, seed=seed)
+        folds = _assign_folds(items[usable], parts, seed=seed, wish=f"--valid {valid:g}")
         items.loc[items.index[usable.to_numpy()][folds < taken], "split"] = "valid"
         return items
     items.loc[usable & items["split"].isna(), "split"] = "train"
@@ -81,7 +81,7 @@ def fold_items(items: "pd.DataFrame", k: int, *, seed: int = 0) -> "pd.DataFrame
             raise DataError(f"the data brings {len(names)} folds of its own; ask for --folds {len(names)}")
         folds: Any = given.map({name: number for number, name in enumerate(names)}).to_numpy()
     else:
-        folds = _assign_folds(items[usable], k, seed=seed)
+        folds = _assign_folds(items[usable], k, seed=seed, wish=f"--folds {k}")
     items["fold"] = pd.Series(pd.NA, index=items.index, dtype="Int64")
     items.loc[usable, "fold"] = folds
     return items
@@ -91,7 +91,7 @@ def _usable(items: "pd.DataFrame") -> "pd.Series[bool]":
     return (items["status"] == "ok") & items["label"].notna()
 
 
-def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int) -> "npt.NDArray[np.int64]":
+def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int, wish: str) -> "npt.NDArray[np.int64]":
     import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -100,7 +100,8 @@ def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int) -> "npt.NDArray[n
     for name, count in zip(CLASS_NAMES, _count_groups(items), strict=True):
         if count < k:
             raise DataError(
-                f"{count} separate pictures of {name!r} are too few for {k} parts; add some or ask for fewer"
+                f"{count} separate pictures of {name!r} are too few for {wish}, which takes {k} of each class at "
+                "least; add some"
             )
     folds = np.zeros(len(items), dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from maskfast.bundle.manifest import format_manifest
 from maskfast.core.errors import MaskfastError
+from maskfast.core.files import make_folder
 from maskfast.data.archives import ZipMember
 from maskfast.data.listing import list_images
 from maskfast.score.decoders import DecoderPool
@@ -125,7 +126,7 @@ class _Journal:
 
     def open(self) -> int:
         """Open for going on and return how many rows are kept: whole batches only, since rows share a batch."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         keep, done = self._find_end()
         self._file = self.path.open("r+b" if keep else "wb")
         self._file.truncate(keep)

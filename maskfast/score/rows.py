@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from maskfast.core.errors import ConfigError
-from maskfast.core.files import open_whole
+from maskfast.core.files import find_target, open_whole
 from maskfast.data.names import disarm_name
 from maskfast.score.predictor import Prediction
 
@@ -20,7 +20,7 @@ GROUP = 4096
 
 
 def check_rows_file(out: Path) -> None:
-    """Raise ConfigError where rows cannot be written in the format of `out`, before anything is scored."""
+    """Raise ConfigError or DataError where rows cannot be written to `out`, before anything is scored."""
     if out.suffix.lower() not in ROW_WRITERS:
         raise ConfigError(f"--out {out}: unknown ending; use {', '.join(ROW_WRITERS)}")
     if out.suffix.lower() == ".parquet":
@@ -28,6 +28,7 @@ def check_rows_file(out: Path) -> None:
             import pyarrow.parquet  # noqa: F401
         except ModuleNotFoundError as error:
             raise ConfigError(f"--out {out}: {error.name} is not installed; pip install pyarrow") from error
+    find_target(out)
 
 
 def write_rows(out: Path, rows: Iterable[Prediction]) -> None:

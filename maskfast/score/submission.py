@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import ConfigError, DataError
-from maskfast.core.files import write_whole
+from maskfast.core.files import find_target, write_whole
 from maskfast.score.batch import Track
 from maskfast.score.decoders import DecoderPool
 from maskfast.score.predictor import Prediction, Predictor
@@ -46,6 +46,7 @@ def write_submission(
     if missing is not None and not 0 <= missing <= 1:
         raise ConfigError(f"--missing {missing}: is no probability; use a number from 0 to 1")
     sample = read_submission(data)
+    find_target(out)  # before the pictures are scored, which takes long
     rows = list(track(_score_sample(predictor, sample, tta), len(sample.ids), 0))
     filled = tuple(f"{row.image}: {row.reason}" for row in rows if row.status == "failed")
     if filled and missing is None:

@@ -5,7 +5,7 @@ import pytest
 
 from maskfast.core.cache import cache_dir
 from maskfast.core.errors import DataError
-from maskfast.core.files import open_whole, replace_folder, write_whole
+from maskfast.core.files import find_target, make_folder, open_whole, replace_folder, write_whole
 
 
 def test_text_and_bytes_arrive_as_given(tmp_path: Path) -> None:
@@ -32,6 +32,17 @@ def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "link").is_symlink()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="folder: is no regular file"):
+        find_target(tmp_path / "folder")
+    with pytest.raises(DataError, match="file: is no folder"):
+        make_folder(tmp_path / "file")
+    with pytest.raises(DataError, match="new: is no folder"):
+        write_whole(tmp_path / "file" / "new" / "a.csv", "text")
 
 
 def test_what_a_link_names_is_written_and_the_link_stays(tmp_path: Path) -> None:

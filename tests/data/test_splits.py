@@ -71,5 +71,5 @@ def test_the_part_for_validation_is_as_large_as_asked_for(pictures: int, valid: 
 def test_too_few_pictures_of_a_class_are_named() -> None:
     table = make_table(30)
     table["label"] = pd.array([1] * 28 + [0] * 2, dtype="Int64")
-    with pytest.raises(DataError, match="'no mask'"):
+    with pytest.raises(DataError, match=r"2 separate pictures of 'no mask' are too few for --valid 0\.2, "):
         split_items(table)

@@ -50,6 +50,11 @@ def test_a_missing_picture_is_refused_and_nothing_is_written_over(predictor, cha
     assert "11.webp,0.25\n" in (tmp_path / "out.csv").read_text()
 
 
+def test_a_folder_in_the_way_is_told_before_the_work(predictor, challenge, tmp_path):
+    with pytest.raises(DataError, match="is no regular file"):
+        write_submission(predictor, challenge, tmp_path, track=lambda *_: pytest.fail("scored"))
+
+
 def test_a_wrong_probability_for_missing_ones_is_refused(predictor, challenge, tmp_path):
     with pytest.raises(ConfigError, match="no probability"):
         write_submission(predictor, challenge, tmp_path / "out.csv", missing=1.5)

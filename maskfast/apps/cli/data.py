@@ -45,12 +45,17 @@ def audit(
 
     Example: maskfast audit data/spot-the-mask --out audit --clean clean.csv
     """
+    from maskfast.core.files import find_target, make_folder
     from maskfast.data.audit import audit_items, clean_items
     from maskfast.data.audit_page import write_audit
     from maskfast.data.delimited import write_csv
     from maskfast.data.tables import read_items
 
     items = read_items(*data, positive=positive, classes=_read_classes(classes))
+    if out is not None:
+        make_folder(out)  # before the pictures are read, which takes long
+    if clean is not None:
+        find_target(clean)
     found = audit_items(items, on_progress=_tell_progress("read", len(items), quiet))
     _print_audit(found, as_json=as_json)
     if out is not None:

@@ -57,6 +57,7 @@ def evaluate(
     Example: maskfast evaluate photos/ --recall 0.99
     """
     from maskfast.apps.cli.console import say, show_progress
+    from maskfast.core.files import make_folder
     from maskfast.score.evaluation import evaluate_data
     from maskfast.score.predictor import load
     from maskfast.score.report import summarise, write_report, write_table
@@ -65,6 +66,8 @@ def evaluate(
         return show_progress(rows, "scoring", quiet=quiet)
 
     predictor = load(model, backend=backend)
+    if out:
+        make_folder(out)  # before the pictures are scored, which takes long
     wishes = {"recall": recall, "cost_miss": cost_miss, "cost_false_alarm": cost_false_alarm}
     options: dict[str, Any] = {"positive": positive, "bootstrap": bootstrap, "seed": seed, "tta": tta}
     options |= {"held_out": held_out, **wishes}

@@ -15,7 +15,7 @@ from maskfast.apps.video.events import Event, State
 from maskfast.apps.video.frames import Frame, Pixels
 from maskfast.core.errors import ConfigError
 from maskfast.core.extras import import_extra
-from maskfast.core.files import write_whole
+from maskfast.core.files import find_target, make_folder, write_whole
 
 logger = logging.getLogger(__name__)
 GREEN, AMBER, WHITE, BLACK = (110, 150, 20), (20, 120, 220), (255, 255, 255), (0, 0, 0)
@@ -54,9 +54,9 @@ class VideoSink:
     def __init__(self, path: Path, *, fps: float) -> None:
         if path.suffix.lower() != ".mp4":
             raise ConfigError(f"--out {path}: only .mp4 is written; give it that ending")
-        self.path = path
+        self.path = find_target(path)
         self.fps = fps
-        self.part = path.with_name(f".{path.stem}.part.mp4")
+        self.part = self.path.with_name(f".{self.path.stem}.part.mp4")
         self._writer: Any = None
         self._size = (0, 0)
         self._first = 0.0
@@ -129,7 +129,7 @@ class SnapshotSink:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def add(self, frame: Frame, *, live: bool) -> Path:
         """Save one frame; its name holds the event's number and time."""

@@ -37,6 +37,20 @@ def test_table_and_report(pictures: Path, toy_bundle: Path, tmp_path: Path, caps
     assert (out / "index.html").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("told", [["evaluate", "--out"], ["audit", "--out"], ["audit", "--clean"]])
+def test_a_place_that_is_taken_is_told_before_the_work(
+    pictures: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], told: list[str]
+) -> None:
+    command, option = told
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" if option == "--out" else tmp_path
+    model = ["--model", str(toy_bundle)] if command == "evaluate" else []
+    assert run([command, str(pictures), *model, option, str(place)]) == 2
+    printed = capsys.readouterr()
+    assert f"maskfast: {place}: is no" in printed.err
+    assert printed.out == ""  # the table comes with the end of the work
+
+
 def test_json_is_all_that_is_printed(pictures: Path, toy_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wish = ["--recall", "1", "--json", "--quiet", "--bootstrap", "0"]
     assert run(["evaluate", str(pictures), "--model", str(toy_bundle), *wish]) == 0

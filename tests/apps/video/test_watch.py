@@ -156,6 +156,12 @@ def test_the_video_keeps_time_and_shortens_a_long_gap(tmp_path: Path) -> None:
     assert len(read_video(tmp_path / "out.mp4")[1]) == 1 + 1 + 9 + 100 + 10
 
 
+def test_no_video_takes_the_place_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.mp4")
+    with pytest.raises(DataError, match="is no regular file"):
+        VideoSink(tmp_path / "out.mp4", fps=10)
+
+
 # ---- streams -------------------------------------------------------------------------------------------------------
 
 
