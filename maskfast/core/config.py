@@ -45,7 +45,9 @@ class TrainConfig(BaseModel):
         default="auto", description="highest rate of the head; 'auto' searches it"
     )
     lr_mult: float = Field(default=100.0, ge=1, description="the first layers learn so many times slower than the head")
-    optimizer: Literal["auto", "adam", "sgd"] = Field(default="auto", description="'auto': sgd for simple_cnn")
+    optimizer: Literal["auto", "adam", "sgd", "muon"] = Field(
+        default="auto", description="'auto': sgd for simple_cnn, else adam; 'muon' is for training from scratch"
+    )
     weight_decay: float = Field(default=0.01, ge=0)
     augment: Literal["default", "strong", "classic", "challenge", "scenes", "light", "none"] = "default"
     mixup: float = Field(default=0.0, ge=0, description="alpha of mixup; 0 is off")

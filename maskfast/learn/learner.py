@@ -20,9 +20,10 @@ from maskfast.bundle.network import NetworkSpec, build_head
 from maskfast.bundle.pretrained import load_weights
 from maskfast.core.files import write_whole
 from maskfast.learn.adam import adam
+from maskfast.learn.muon import muon
 from maskfast.learn.plots import draw_lr_find
 
-FALLBACK_LR = {"adam": 2e-3, "sgd": 1e-2}
+FALLBACK_LR = {"adam": 2e-3, "sgd": 1e-2, "muon": 2e-3}
 """Rates that train most networks where the finder sees no valley."""
 LR_RANGE = (1e-5, 2e-2)
 """A found rate outside is a sign of a curve without a valley."""
@@ -136,7 +137,7 @@ def _build_uncut_body(arch: str, weights: str, *, pretrained: bool) -> nn.Sequen
 
 
 def _choose_optimizer(name: str) -> Callable[..., Any]:
-    known: dict[str, Callable[..., Any]] = {"adam": adam, "sgd": partial(SGD, mom=0.9)}
+    known: dict[str, Callable[..., Any]] = {"adam": adam, "sgd": partial(SGD, mom=0.9), "muon": muon}
     return known[name]
 
 
