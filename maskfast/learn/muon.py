@@ -75,7 +75,8 @@ def orthogonalise(weights: Tensor) -> Tensor:
         step.diagonal(dim1=1, dim2=2).add_(a)
         turned, products = step @ turned, step @ products @ step
     wide = turned @ wide
-    return (wide if blocks.shape[1] <= blocks.shape[2] else wide.mT).reshape(weights.shape)
+    alike: Tensor = wide if blocks.shape[1] <= blocks.shape[2] else wide.mT
+    return alike.reshape(weights.shape)
 
 
 def _has_filters(p: Tensor) -> bool:

@@ -16,7 +16,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("shape", [(64, 16, 3, 3), (64, 16, 1, 1), (2 * BLOCK, 64, 3, 3), (BLOCK + 8, 32, 3, 3)])
 def test_directions_are_those_of_the_plain_iteration(shape: tuple[int, ...]) -> None:
     weights = draw(*shape)
-    parts = weights.flatten(1).split(BLOCK if shape[0] % BLOCK == 0 else shape[0])
+    parts = torch.split(weights.flatten(1), BLOCK if shape[0] % BLOCK == 0 else shape[0])
     plain = [zeropower_via_newtonschulz(part, STEPS, [COEFFICIENTS] * STEPS, dtype=torch.float32) for part in parts]
     assert torch.allclose(orthogonalise(weights), torch.cat(plain).reshape(shape), atol=1e-4)
 
