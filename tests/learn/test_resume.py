@@ -29,7 +29,7 @@ from maskfast.learn.runs import name_run_folder
 from maskfast.learn.train import is_out_of_memory, resume_training, run_training
 
 TOY = {"arch": "simple_cnn", "weights": "none", "size": 32, "epochs": 3, "batch_size": 8, "lr": 0.02, "ema": 0.9,
-       "optimizer": "adam", "checkpoint_minutes": 1e-9}  # fmt: skip
+       "optimizer": "muon", "checkpoint_minutes": 1e-9}  # fmt: skip
 
 
 def configure(toy: Path, out: Path, **changes: Any) -> Any:
