@@ -18,6 +18,7 @@ from torch import nn
 from maskfast.bundle.backbones import build_body
 from maskfast.bundle.network import NetworkSpec, build_head
 from maskfast.bundle.pretrained import load_weights
+from maskfast.core.errors import ConfigError
 from maskfast.core.files import write_whole
 from maskfast.learn.adam import adam
 from maskfast.learn.muon import muon
@@ -44,8 +45,8 @@ def make_learner(
     """Make a fastai vision Learner whose model is exactly `build_network(spec)` with pretrained weights in its body.
 
     `weights`: "imagenet", "none" or a file. `spec` says more than `arch` about the network where it is given.
-    The body is frozen where it has pretrained weights. Further options go to fastai's `vision_learner`.
-    Raises ConfigError for an unknown `arch` or weights that do not fit.
+    `optimizer`: "adam", "sgd" or "muon". The body is frozen where it has pretrained weights. Further options go to
+    fastai's `vision_learner`. Raises ConfigError for an unknown `arch` or `optimizer` and for weights that do not fit.
     """
     spec = spec or NetworkSpec(arch=arch)
     pretrained = str(weights) != "none"
@@ -138,6 +139,8 @@ def _build_uncut_body(arch: str, weights: str, *, pretrained: bool) -> nn.Sequen
 
 def _choose_optimizer(name: str) -> Callable[..., Any]:
     known: dict[str, Callable[..., Any]] = {"adam": adam, "sgd": partial(SGD, mom=0.9), "muon": muon}
+    if name not in known:
+        raise ConfigError(f"optimizer: {name!r} is unknown; use {', '.join(known)}")
     return known[name]
 
 

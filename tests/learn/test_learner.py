@@ -62,6 +62,11 @@ def test_an_unknown_network_is_refused(items: pd.DataFrame) -> None:
         make_learner(make_dls(items, size=32), "resnet33", weights="none")
 
 
+def test_an_unknown_optimizer_is_refused(items: pd.DataFrame) -> None:
+    with pytest.raises(ConfigError, match="'adamw' is unknown; use adam, sgd, muon"):
+        make_learner(make_dls(items, size=32), "simple_cnn", weights="none", optimizer="adamw")
+
+
 def test_the_finder_leaves_no_trace(items: pd.DataFrame, tmp_path: Path) -> None:
     learn = make_learner(make_dls(items, size=32, batch_size=8), "simple_cnn", weights="none", path=tmp_path)
     before = {key: value.clone() for key, value in learn.model.state_dict().items()}
