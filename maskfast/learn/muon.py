@@ -1,9 +1,8 @@
 """Parameters and their gradients flow in, moved parameters flow out: Muon for convolutions, Adam for all else.
 
 Muon (Keller Jordan, 2024, https://kellerjordan.github.io/posts/muon/) moves a matrix of weights by its averaged
-gradient with all singular values made alike, so that rare directions are learned as fast as common ones. Trained from
-scratch, a network gets as good in fewer epochs. A batch norm follows most convolutions, which makes their length
-meaningless: it is held, and the rate says how far they turn.
+gradient with all singular values made alike, so that rare directions are learned as fast as common ones. A batch norm
+follows most convolutions, which makes their length meaningless: it is held, and the rate says how far they turn.
 """
 
 from collections.abc import Iterable

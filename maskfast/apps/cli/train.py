@@ -35,7 +35,7 @@ FLAGS = {
     "batch-size": "Pictures a step.  [default: 32]",
     "lr": "Highest learning rate, or auto to search it.  [default: auto]",
     "lr-mult": "The first layers learn so many times slower.  [default: 100]",
-    "optimizer": "auto, adam, sgd, or muon, which learns faster from scratch.  [default: auto]",
+    "optimizer": "auto, adam, sgd, or muon, for training from scratch.  [default: auto]",
     "weight-decay": "[default: 0.01]",
     "augment": "default, strong, classic, challenge, scenes, light or none.  [default: default]",
     "mixup": "Alpha of mixup; 0 is off.  [default: 0]",
