@@ -11,7 +11,6 @@ from typing import IO, Any
 
 from maskfast.bundle.manifest import format_manifest
 from maskfast.core.errors import MaskfastError
-from maskfast.core.files import make_folder
 from maskfast.data.archives import ZipMember
 from maskfast.data.listing import list_images
 from maskfast.score.decoders import DecoderPool
@@ -71,7 +70,7 @@ def score_to_file(
 
     Rows are kept in OUT.partial as they come. A run that was stopped goes on from there when it is called again in
     the same way, and ends in the same bytes; `out` itself appears whole, at the end.
-    Raises ConfigError for another ending, MaskfastError where the disk is full.
+    Raises ConfigError for another ending, DataError where `out` can be no file, MaskfastError where the disk is full.
     """
     out = Path(out)
     check_rows_file(out)
@@ -126,7 +125,6 @@ class _Journal:
 
     def open(self) -> int:
         """Open for going on and return how many rows are kept: whole batches only, since rows share a batch."""
-        make_folder(self.path.parent)
         keep, done = self._find_end()
         self._file = self.path.open("r+b" if keep else "wb")
         self._file.truncate(keep)

@@ -20,7 +20,7 @@ GROUP = 4096
 
 
 def check_rows_file(out: Path) -> None:
-    """Raise ConfigError or DataError where rows cannot be written to `out`, before anything is scored."""
+    """Make the folder of `out`; ConfigError or DataError, before any scoring, where rows cannot be written there."""
     if out.suffix.lower() not in ROW_WRITERS:
         raise ConfigError(f"--out {out}: unknown ending; use {', '.join(ROW_WRITERS)}")
     if out.suffix.lower() == ".parquet":
