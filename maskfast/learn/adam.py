@@ -1,6 +1,6 @@
 """Parameters and their gradients flow in, moved parameters flow out: fastai's Adam in one pass over memory."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -10,21 +10,6 @@ from torch.optim.adamw import adamw
 
 FUSED = ("cpu", "cuda")
 """Devices for which torch has the step in one kernel."""
-
-
-def adam(
-    params: Tensor | Iterable[Any],
-    lr: float | slice,
-    mom: float = 0.9,
-    sqr_mom: float = 0.99,
-    eps: float = 1e-5,
-    wd: float = 0.01,
-) -> Optimizer:
-    """Make fastai's `Adam` with decoupled weight decay, whose step is torch's own fused kernel.
-
-    The numbers are those of `fastai.optimizer.Adam` up to rounding, whose step goes over all weights several times.
-    """
-    return Optimizer(params, [adam_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
 
 @torch.no_grad()
@@ -51,3 +36,20 @@ def adam_step(
         lr=lr, beta1=mom, beta2=sqr_mom, eps=eps, weight_decay=wd if do_wd else 0.0,
     )  # fmt: skip
     return {"count": count, "grad_avg": grad_avg, "sqr_avg": sqr_avg}
+
+
+def adam(
+    params: Tensor | Iterable[Any],
+    lr: float | slice,
+    mom: float = 0.9,
+    sqr_mom: float = 0.99,
+    eps: float = 1e-5,
+    wd: float = 0.01,
+    step: Callable[..., dict[str, Tensor]] = adam_step,
+) -> Optimizer:
+    """Make fastai's `Adam` with decoupled weight decay, whose step is torch's own fused kernel.
+
+    The numbers are those of `fastai.optimizer.Adam` up to rounding, whose step goes over all weights several times.
+    `step` is for an optimiser that moves some of the weights otherwise.
+    """
+    return Optimizer(params, [step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)

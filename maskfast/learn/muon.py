@@ -12,7 +12,7 @@ import torch
 from fastai.optimizer import Optimizer
 from torch import Tensor
 
-from maskfast.learn.adam import adam_step
+from maskfast.learn.adam import adam, adam_step
 
 TURN = 33.0
 """A step turns a convolution by so many times the learning rate, in parts of its length."""
@@ -24,19 +24,12 @@ BLOCK = 128
 """Filters that are made orthogonal together: a wider layer in blocks costs a fraction of the time."""
 
 
-def muon(
-    params: Tensor | Iterable[Any],
-    lr: float | slice,
-    mom: float = 0.9,
-    sqr_mom: float = 0.99,
-    eps: float = 1e-5,
-    wd: float = 0.01,
-) -> Optimizer:
+def muon(params: Tensor | Iterable[Any], lr: float | slice, **hypers: float) -> Optimizer:
     """Make a fastai optimiser of Muon for convolutions behind the first, and Adam for all else.
 
-    `lr`, `mom`, `sqr_mom`, `eps` and `wd` are Adam's; a convolution turns by `TURN * lr` of its length a step.
+    `lr` and `hypers` are those of `adam`; a convolution turns by `TURN * lr` of its length a step.
     """
-    return Optimizer(params, [muon_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+    return adam(params, lr, step=muon_step, **hypers)
 
 
 @torch.no_grad()
@@ -62,20 +55,26 @@ def orthogonalise(weights: Tensor) -> Tensor:
     The iteration runs on products of rows with rows: these are few, and the filters themselves are met twice.
     """
     matrix = weights.flatten(1)
-    outputs = len(matrix)
-    blocks = matrix.reshape(-1, BLOCK, matrix.shape[1]) if outputs % BLOCK == 0 else matrix[None]
-    wide = blocks if blocks.shape[1] <= blocks.shape[2] else blocks.mT
+    blocks = matrix.reshape(-1, BLOCK, matrix.shape[1]) if len(matrix) % BLOCK == 0 else matrix[None]
+    tall = blocks.shape[1] > blocks.shape[2]
+    wide = blocks.mT if tall else blocks
     wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     products = wide @ wide.mT
-    turned = torch.eye(products.shape[1], device=products.device, dtype=products.dtype).expand_as(products)
+    turned = step = _find_step(products)
+    for _ in range(STEPS - 1):
+        products = step @ products @ step
+        step = _find_step(products)
+        turned = step @ turned
+    alike: Tensor = turned @ wide
+    return (alike.mT if tall else alike).reshape(weights.shape)
+
+
+def _find_step(products: Tensor) -> Tensor:
+    """What one iteration multiplies by, from the products of rows with rows."""
     a, b, c = COEFFICIENTS
-    for _ in range(STEPS):
-        step = torch.baddbmm(products, products, products, beta=b, alpha=c)
-        step.diagonal(dim1=1, dim2=2).add_(a)
-        turned, products = step @ turned, step @ products @ step
-    wide = turned @ wide
-    alike: Tensor = wide if blocks.shape[1] <= blocks.shape[2] else wide.mT
-    return alike.reshape(weights.shape)
+    step = torch.baddbmm(products, products, products, beta=b, alpha=c)
+    step.diagonal(dim1=1, dim2=2).add_(a)
+    return step
 
 
 def _has_filters(p: Tensor) -> bool:
