@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskfast.core.errors import ConfigError
+from maskfast.core.files import refuse_foreign_folder
 
 SIZE = 64
 BATCH_SIZE = 16
@@ -36,7 +36,7 @@ def run_demo(out: str | Path, *, count: int = 1200, seed: int = SEED) -> DemoRes
 
     started = time.monotonic()
     out = Path(out)
-    _refuse_foreign(out)
+    refuse_foreign_folder(out, "data/truth.csv")
     data = draw_demo(out / "data", count=count, seed=seed)
     model, submission = out / "model", out / "submission.csv"
     train_learner(
@@ -55,11 +55,6 @@ def run_demo(out: str | Path, *, count: int = 1200, seed: int = SEED) -> DemoRes
     write_submission(load(model), data, submission)
     metrics = _measure(submission, data / "truth.csv")
     return DemoResult(metrics, time.monotonic() - started, data, model, submission)
-
-
-def _refuse_foreign(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()) and not (out / "data" / "truth.csv").is_file():
-        raise ConfigError(f"--out {out}: the folder holds other things; name a new or an empty one")
 
 
 def _measure(submission: Path, truth: Path) -> dict[str, float | None]:

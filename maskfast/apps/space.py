@@ -13,7 +13,7 @@ from maskfast._version import __version__
 from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest
 from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import BundleError, ConfigError
-from maskfast.core.files import replace_folder
+from maskfast.core.files import refuse_foreign_folder, replace_folder
 
 GRADIO = "6.31.0"
 """The gradio that the page is tested with."""
@@ -35,8 +35,7 @@ def write_space(model: str | Path, out: str | Path, *, title: str = "maskfast") 
     manifest = verify_bundle(model)
     if not set(NETWORKS) & set(manifest.sha256):
         raise BundleError(f"{model}: has no ONNX file, which a Space scores with; train or convert it again")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "model" / MANIFEST_FILE).is_file())):
-        raise ConfigError(f"{out}: is neither empty nor a Space; name another folder")
+    refuse_foreign_folder(out, f"model/{MANIFEST_FILE}")
     if not title.strip() or not title.isprintable():
         raise ConfigError(f"--title {title!r}: must be one line of text")
     slim = slim_manifest(manifest)

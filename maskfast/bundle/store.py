@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest, is_inside
 from maskfast.bundle.network import NetworkSpec
 from maskfast.core.errors import BundleError
-from maskfast.core.files import replace_folder
+from maskfast.core.files import refuse_foreign_folder, replace_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +56,10 @@ class Draft:
 def write_bundle(out: str | Path, draft: Draft) -> Manifest:
     """Write the bundle of `draft` to the folder `out`, replacing an older bundle there only once it is whole.
 
-    Raises BundleError where `out` is a folder that is neither empty nor a bundle.
+    Raises ConfigError where `out` is a folder that is neither empty nor a bundle.
     """
     out = Path(out)
-    _refuse_foreign_folder(out)
+    refuse_foreign_folder(out, MANIFEST_FILE)
     with replace_folder(out) as folder:
         weights = _write_weights(folder, draft)
         _write_documents(folder, draft)
@@ -72,13 +72,6 @@ def write_bundle(out: str | Path, draft: Draft) -> Manifest:
         manifest = manifest.model_copy(update={"sha256": _hash_files(folder)})
         (folder / MANIFEST_FILE).write_bytes(format_manifest(manifest))
     return manifest
-
-
-def _refuse_foreign_folder(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise BundleError(f"{out}: is no folder; name another with --out")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST_FILE).is_file():
-        raise BundleError(f"{out}: holds files but no {MANIFEST_FILE}, so it is not replaced; name another with --out")
 
 
 def _write_weights(folder: Path, draft: Draft) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from maskfast.core.errors import DataError
+from maskfast.core.errors import ConfigError, DataError
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
@@ -78,15 +78,15 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def refuse_foreign_folder(folder: str | os.PathLike[str], mark: str) -> None:
-    """Raise DataError where `folder` is not empty and lacks the file `mark` that says who made it.
+    """Raise ConfigError where `folder` is not empty and lacks the file `mark` that says who made it, or is a link.
 
     To be asked before `replace_folder` where the user names the folder: what is not ours is never replaced.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file; name a new folder")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ConfigError(f"{folder}: is no folder; name a new one")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
-        raise DataError(f"{folder}: the folder holds other things; name a new or an empty one")
+        raise ConfigError(f"{folder}: holds other things and no {mark}; name a new or an empty folder")
 
 
 def _take_place(new: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ from maskfast.bundle.manifest import MANIFEST_FILE
 from maskfast.bundle.pretrained import load_weights
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError, DataError
+from maskfast.core.files import refuse_foreign_folder
 from maskfast.core.views import parse_view
 from maskfast.data.audit import describe_items
 from maskfast.data.splits import add_groups, fold_items, split_items
@@ -52,14 +53,11 @@ def _check_sizes(config: TrainConfig) -> None:
 
 def check_out(out: Path) -> None:
     """Raise ConfigError where the bundle could not be written to `out`: another thing is there, or no one may write."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST_FILE).is_file():
-        raise ConfigError(f"--out {out}: holds other files and no bundle; name another folder")
+    refuse_foreign_folder(out, MANIFEST_FILE)
     try:
         name_run_folder(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out {out}: can't be written ({error.strerror}); name another folder") from error
+        raise ConfigError(f"{out}: can't be written ({error.strerror}); name another folder") from error
 
 
 def list_training_items(config: TrainConfig) -> pd.DataFrame:

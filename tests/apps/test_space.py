@@ -83,7 +83,7 @@ def test_the_licence_travels_with_the_code(space: Path) -> None:
 
 def test_a_foreign_folder_is_kept_and_a_space_is_replaced(space: Path, toy_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep")
-    with pytest.raises(ConfigError, match="neither empty nor a Space"):
+    with pytest.raises(ConfigError, match="holds other things and no model"):
         write_space(toy_bundle, tmp_path)
     assert (tmp_path / "precious.txt").read_text() == "keep"
     (space / "stale.txt").write_text("old")

@@ -13,7 +13,7 @@ from maskfast.bundle.manifest import format_manifest, parse_manifest, read_manif
 from maskfast.bundle.store import write_bundle
 from maskfast.bundle.verify import verify_bundle
 from maskfast.bundle.weights import read_networks
-from maskfast.core.errors import BundleError
+from maskfast.core.errors import BundleError, ConfigError
 
 
 @pytest.fixture
@@ -75,9 +75,12 @@ def test_a_failed_write_leaves_the_old_bundle_whole(bundle, tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(BundleError, match=r"no bundle\.json"):
+    with pytest.raises(ConfigError, match=r"no bundle\.json"):
         write_bundle(tmp_path, make_toy_draft(onnx=False))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(ConfigError, match="link: is no folder"):
+        write_bundle(tmp_path / "link", make_toy_draft(onnx=False))
 
 
 def test_every_flipped_bit_is_noticed(bundle):

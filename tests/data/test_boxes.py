@@ -164,7 +164,7 @@ def test_a_folder_of_others_is_never_replaced(tmp_path: Path) -> None:
     write_table(folder)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds other things"):
+    with pytest.raises(ConfigError, match=r"holds other things and no manifest\.csv"):
         crop_faces(folder, tmp_path / "out")
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
     crop_faces(folder, tmp_path / "again")
