@@ -20,6 +20,8 @@ MOMENTUM = 0.9
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz iteration: steep at 0, so that five steps do (Keller Jordan's)."""
 STEPS = 5
+TINY = 1e-14
+"""Stands for the square of a length of zero."""
 BLOCK = 128
 """Filters that are made orthogonal together: a wider layer in blocks costs a fraction of the time."""
 
@@ -42,31 +44,39 @@ def muon_step(
             return adam_step(p, lr=lr, **others)
         average, length = torch.zeros_like(p), p.norm()
     assert p.grad is not None  # fastai calls this for no other
-    average.mul_(MOMENTUM).add_(p.grad)
-    direction = orthogonalise(torch.add(p.grad, average, alpha=MOMENTUM))
-    p.sub_(direction * (TURN * lr * length / direction.norm()))
+    torch.add(p.grad, average, alpha=MOMENTUM, out=average)
+    p.sub_(orthogonalise(torch.add(p.grad, average, alpha=MOMENTUM), TURN * lr * length))
     p.mul_(length / p.norm())
     return {"average": average, "length": length}
 
 
-def orthogonalise(weights: Tensor) -> Tensor:
-    """The filters (outputs, inputs, height, width) with singular values near 1 in each block of BLOCK outputs.
+def orthogonalise(weights: Tensor, length: Tensor | float) -> Tensor:
+    """The filters (outputs, inputs, height, width) with singular values alike in each block of BLOCK outputs.
 
-    The iteration runs on products of rows with rows: these are few, and the filters themselves are met twice.
+    They are `length` long as a whole. The iteration runs on products of rows with rows: these are few, and the filters
+    themselves are met twice, as they lie in memory where their format is channels last.
     """
-    matrix = weights.flatten(1)
+    rows = weights.permute(0, 2, 3, 1)
+    matrix = rows.flatten(1)
     blocks = matrix.reshape(-1, BLOCK, matrix.shape[1]) if len(matrix) % BLOCK == 0 else matrix[None]
     tall = blocks.shape[1] > blocks.shape[2]
     wide = blocks.mT if tall else blocks
-    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     products = wide @ wide.mT
+    squares = _sum_diagonals(products).clamp(min=TINY)
+    first = products = products / squares
     turned = step = _find_step(products)
     for _ in range(STEPS - 1):
         products = step @ products @ step
         step = _find_step(products)
         turned = step @ turned
-    alike: Tensor = turned @ wide
-    return (alike.mT if tall else alike).reshape(weights.shape)
+    reached = _sum_diagonals(turned @ first @ turned.mT).sum().clamp(min=TINY)
+    alike: Tensor = turned * (length / (reached * squares).sqrt()) @ wide
+    return (alike.mT if tall else alike).reshape(rows.shape).permute(0, 3, 1, 2)
+
+
+def _sum_diagonals(blocks: Tensor) -> Tensor:
+    """For each block (N,n,n), as (N,1,1): of products of rows with rows, the square of the length of all rows."""
+    return blocks.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
 
 
 def _find_step(products: Tensor) -> Tensor:
