@@ -2,7 +2,7 @@
 
 Both train on the same pictures and hold out the same grouped part of them. With `--weights` both start from the same
 pretrained mobilenet_v2: plain fastai runs `fine_tune(4, 2e-3)` at 224 pixels, maskfast `train_learner` as it is.
-Without, both train resnet34 from scratch at 128 pixels: plain fastai ten epochs of one cycle, maskfast by its
+Without, both train resnet34 from scratch: plain fastai ten epochs of one cycle at 128 pixels, maskfast by its
 configuration "scratch". The clock runs from the call to the end of the epoch: reading, grouping and decoding the
 pictures and the search for a learning rate are in it; a whole run ends with the exported model. They alternate, each
 run in a process of its own; run it on an idle machine:
