@@ -57,7 +57,7 @@ def check_out(out: Path) -> None:
     try:
         name_run_folder(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{out}: can't be written ({error.strerror}); name another folder") from error
+        raise ConfigError(f"--out {out}: can't be written ({error.strerror}); name another folder") from error
 
 
 def list_training_items(config: TrainConfig) -> pd.DataFrame:
