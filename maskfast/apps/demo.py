@@ -36,7 +36,7 @@ def run_demo(out: str | Path, *, count: int = 1200, seed: int = SEED) -> DemoRes
 
     started = time.monotonic()
     out = Path(out)
-    refuse_foreign_folder(out, "data/truth.csv")
+    refuse_foreign_folder(out.resolve(), "data/truth.csv", option="--out")  # a link stays: what is behind it changes
     data = draw_demo(out / "data", count=count, seed=seed)
     model, submission = out / "model", out / "submission.csv"
     train_learner(

@@ -77,16 +77,17 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_foreign_folder(folder: str | os.PathLike[str], mark: str) -> None:
+def refuse_foreign_folder(folder: str | os.PathLike[str], mark: str, *, option: str = "") -> None:
     """Raise ConfigError where `folder` is not empty and lacks the file `mark` that says who made it, or is a link.
 
-    To be asked before `replace_folder` where the user names the folder: what is not ours is never replaced.
+    To be asked before `replace_folder` where the user names the folder: what is not ours is never replaced. `option`
+    is the flag the folder was told by, which the line begins with.
     """
-    folder = Path(folder)
+    folder, told = Path(folder), f"{option} {folder}".strip()
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise ConfigError(f"{folder}: is no folder; name a new one")
+        raise ConfigError(f"{told}: is no folder; name a new one")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
-        raise ConfigError(f"{folder}: holds other things and no {mark}; name a new or an empty folder")
+        raise ConfigError(f"{told}: holds other things and no {mark}; name a new or an empty folder")
 
 
 def _take_place(new: Path, target: Path) -> None:

@@ -53,7 +53,7 @@ def _check_sizes(config: TrainConfig) -> None:
 
 def check_out(out: Path) -> None:
     """Raise ConfigError where the bundle could not be written to `out`: another thing is there, or no one may write."""
-    refuse_foreign_folder(out, MANIFEST_FILE)
+    refuse_foreign_folder(out, MANIFEST_FILE, option="--out")
     try:
         name_run_folder(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:

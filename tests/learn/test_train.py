@@ -150,7 +150,7 @@ def test_wrong_options_are_named(option: dict[str, object], word: str, toy: Path
 def test_a_place_that_can_not_be_written_is_refused(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     for out in (tmp_path / "file", tmp_path / "file" / "model", toy):
-        with pytest.raises(ConfigError, match=re.escape(f"{out}: ")):
+        with pytest.raises(ConfigError, match=re.escape(f"--out {out}: ")):
             train_learner(toy, **TOY, out=out)
     assert (tmp_path / "file").read_text() == "precious"
 
