@@ -16,6 +16,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if processes := config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    # At Ray's own niceness of 15 its workers stand still while other tests compute.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  as Ray spells it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
