@@ -55,6 +55,8 @@ def make_weights_unsigned(content: bytes) -> bytes:
     A weight stands for its distance from its zero point, so the file computes the same. Raises ValueError where the
     values of such a tensor are not stored as raw bytes.
     """
+    if not any(last(fields, DATA_TYPE).number == _INT8 for fields in walk_tensors(content)):
+        return content
     changed = bytearray(content)
     for fields in walk_tensors(changed):
         if last(fields, DATA_TYPE).number != _INT8:

@@ -1,5 +1,6 @@
 """The bytes of an ONNX file or a torch module, and pictures, go in; their answers come out."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 BATCH = 32
-_ERRORS, _SILENT = 3, 4  # onnxruntime's levels of what it logs
+_ERRORS = 3  # onnxruntime's level of what it logs
+_PRODUCT = bytes.fromhex(
+    "08093a580a180a01610a0177120170220d4d61744d756c496e74656765721201672a0f0804080110034201774a047f7f7f7f5a13"
+    "0a0161120e0a0c080212080a0208010a02080462130a0170120e0a0c080612080a0208010a02080142040a001011"
+)
+"""An ONNX file: MatMulInteger of `a` (1, 4) uint8 and four int8 weights of 127."""
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
@@ -38,23 +44,31 @@ def run_onnx(path: Path, images: Images) -> tuple[Array, Array]:
 def open_session(content: bytes, *, threads: int = 0) -> "Session":
     """Open an ONNX file on the processor, in `threads` threads or (0) one a core.
 
-    Processors of the x86 kind without instructions for 8 bits (VNNI) add products of unsigned and signed bytes in 16
-    bits, where they overflow, and answers would be worse than where the file was made. onnxruntime can make the weights
-    unsigned there, which is slower and right; it fails to where several operations share weights, as two views do, and
-    then it is done for it. Raises whatever onnxruntime raises for a file that it cannot run.
+    Where signed weights would overflow (see `overflows`), they are made unsigned: that is slower and right.
+    Raises whatever onnxruntime raises for a file that it cannot run.
     """
     import onnxruntime
 
-    def open_with(content: bytes, level: int, **settings: str) -> "Session":
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = level
-        # threads that wait by spinning take the cores from whatever decodes the next pictures
-        for name, value in {"intra_op.allow_spinning": "0", **settings}.items():
-            options.add_session_config_entry(f"session.{name}", value)
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS
+    # threads that wait by spinning take the cores from whatever decodes the next pictures
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    content = make_weights_unsigned(content) if overflows() else content
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    try:
-        return open_with(content, _SILENT, x64quantprecision="1")
-    except Exception:  # onnxruntime's errors share no class of their own
-        return open_with(make_weights_unsigned(content), _ERRORS)
+
+@cache
+def overflows() -> bool:
+    """Say whether onnxruntime adds products of unsigned and signed bytes in 16 bits here, where they overflow.
+
+    It does on x86 processors without instructions for 8 bits (VNNI). Its own setting against that
+    (session.x64quantprecision) also slows those that have them, by a factor of three and more.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])
+    (product,) = session.run(None, {"a": np.full((1, 4), 255, np.uint8)})
+    return bool(product.item() != 4 * 255 * 127)

@@ -1,5 +1,6 @@
 import json
 import logging
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from toy_bundles import draw_smooth_images, make_toy_draft
 
 import maskfast.bundle.int8
 import maskfast.bundle.onnx
+import maskfast.bundle.onnx_run
 from maskfast.bundle.manifest import read_manifest
 from maskfast.bundle.onnx_bytes import make_weights_unsigned
-from maskfast.bundle.onnx_run import open_session
+from maskfast.bundle.onnx_run import open_session, overflows
 from maskfast.bundle.onnx_safety import check_onnx
 from maskfast.bundle.store import write_bundle
 from maskfast.core.errors import BundleError
@@ -140,6 +142,44 @@ def two_views(tmp_path_factory):
     folder = tmp_path_factory.mktemp("views") / "model"
     write_bundle(folder, draft)
     return folder, draft.check_images
+
+
+def make_product(weights: bytes):
+    """A file that multiplies `a` (1, 4) uint8 by four int8 weights."""
+    helper, tensors = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "w", "", "zero"], ["p"])],
+        "g",
+        [helper.make_tensor_value_info("a", tensors.UINT8, [1, 4])],
+        [helper.make_tensor_value_info("p", tensors.INT32, [1, 1])],
+        [helper.make_tensor("w", tensors.INT8, [4, 1], weights, raw=True),
+         helper.make_tensor("zero", tensors.INT8, [], b"\0", raw=True)],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+@pytest.mark.parametrize("weights", [b"\x7f" * 4, b"\x80" * 4, b"\x7f\x7f\x80\x81"])
+def test_products_of_bytes_are_exact_on_any_processor(weights):
+    (product,) = open_session(make_product(weights)).run(None, {"a": np.full((1, 4), 255, np.uint8)})
+    assert product.item() == 255 * int(np.frombuffer(weights, np.int8).sum())
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="reads /proc/cpuinfo")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have no VNNI")
+def test_weights_stay_signed_where_the_processor_has_instructions_for_8_bits():
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert overflows() is not bool(flags & {"avx512_vnni", "avx_vnni"})
+
+
+def test_an_unsigned_answer_is_the_signed_one(toy_bundle, toy_draft, monkeypatch):
+    content = (toy_bundle / "model.int8.onnx").read_bytes()
+    seen = []
+    for answer in (True, False):
+        monkeypatch.setattr(maskfast.bundle.onnx_run, "overflows", lambda answer=answer: answer)
+        seen.append(open_session(content).run(["probability"], {"images": toy_draft.check_images})[0])
+    assert np.abs(seen[0] - run_in_floats(content, toy_draft.check_images)).mean() < 0.005
+    if not overflows():
+        assert np.abs(seen[0] - seen[1]).max() < 1e-4
 
 
 def test_8_bits_do_not_overflow_on_any_processor(toy_bundle, toy_draft, two_views):
