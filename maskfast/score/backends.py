@@ -38,7 +38,7 @@ class Backend(Protocol):
 
     name: str
     lanes: int
-    """In how many threads at a time `lane` answers the most pictures a second; 1 where `run` uses all cores well."""
+    """In how many threads at a time `lane` answers the most pictures a second: one a core, and one on a GPU."""
 
     @property
     def lane(self) -> "Backend":
@@ -53,14 +53,14 @@ class Backend(Protocol):
 class OnnxBackend:
     """onnxruntime on the CPU, with as many threads as this process may use cores.
 
-    Threads that share an operation wait for each other at its end, which in 8 bits comes every few hundred
-    microseconds. Many pictures are therefore parted, each core answering for its own: `lane`, opened when first needed,
-    since one picture alone never needs it.
+    Threads that share an operation wait for each other at its end, the longer where a core also decodes. Many pictures
+    are therefore parted, each core answering for its own: `lane`, opened when first needed, since one picture alone
+    never needs it.
     """
 
     def __init__(self, content: bytes, *, source: str, size: int, name: str, threads: int) -> None:
         self.name = name
-        self.lanes = threads if name == "int8" else 1
+        self.lanes = threads
         self._source, self._size = source, size
         self._lock = threading.Lock()
         self._lane: OnnxBackend | None = None
@@ -82,15 +82,9 @@ class OnnxBackend:
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
         if self.lanes > 1 and len(images) >= self.lanes * LANE_IMAGES:
-            return self._run_parted(images)
+            return _run_parted(self, images)
         logits, probability = self._session.run(["logits", "probability"], {"images": images})
         return logits, probability
-
-    def _run_parted(self, images: Images) -> Scores:
-        with ThreadPoolExecutor(self.lanes, thread_name_prefix="onnx") as threads:
-            parts = list(threads.map(self.lane.run, np.array_split(images, self.lanes)))
-        logits, probability = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(probability)
 
     def _open(self, content: bytes, threads: int) -> "Session":
         try:
@@ -110,9 +104,10 @@ class OnnxBackend:
 
 
 class TorchBackend:
-    """torch on the GPU where there is one, else on the CPU; in bfloat16 (where that is native) or float32."""
+    """torch on the GPU where there is one, else on the CPU; in bfloat16 (where that is native) or float32.
 
-    lanes = 1
+    On the CPU many pictures are parted as they are for onnxruntime.
+    """
 
     def __init__(self, networks: "Sequence[nn.Module]", manifest: Manifest, *, bf16: bool) -> None:
         import torch
@@ -124,20 +119,59 @@ class TorchBackend:
         self.name = "torch" if self._bf16 else "torch-fp32"
         scorer = make_scorer([fold_norms(network) for network in networks] if self._bf16 else networks, manifest)
         self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
+        self.lanes = count_cores() if self._device.type == "cpu" else 1
 
     @property
-    def lane(self) -> "TorchBackend":
-        """Itself: one batch at a time uses all there is."""
-        return self
+    def lane(self) -> "Backend":
+        """The same network on one core; the same itself where there is but one lane."""
+        return self if self.lanes == 1 else _TorchLane(self)
 
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
+        if self.lanes > 1 and len(images) >= self.lanes * LANE_IMAGES:
+            return _run_parted(self, images)
+        return self.run_together(images)
+
+    def run_together(self, images: Images) -> Scores:
+        """Return what `run` does, all of it in the threads that torch gives the thread that calls."""
         import torch
 
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             logits, probability = self._scorer(batch)
         return logits.float().cpu().numpy(), probability.float().cpu().numpy()
+
+
+class _TorchLane:
+    """A backend of torch in the thread that calls alone."""
+
+    lanes = 1
+
+    def __init__(self, backend: TorchBackend) -> None:
+        self.name = backend.name
+        self._backend = backend
+
+    @property
+    def lane(self) -> "_TorchLane":
+        return self
+
+    def run(self, images: Images) -> Scores:
+        import torch
+
+        threads = torch.get_num_threads()  # a setting of the thread that calls, and of no other
+        torch.set_num_threads(1)
+        try:
+            return self._backend.run_together(images)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _run_parted(backend: Backend, images: Images) -> Scores:
+    """Answer in as many threads as the backend has lanes."""
+    with ThreadPoolExecutor(backend.lanes, thread_name_prefix=backend.name) as threads:
+        parts = list(threads.map(backend.lane.run, np.array_split(images, backend.lanes)))
+    logits, probability = zip(*parts, strict=True)
+    return np.concatenate(logits), np.concatenate(probability)
 
 
 def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend:

@@ -50,12 +50,13 @@ def score_listed(
     return len(pictures), _score_pictures(predictor, pictures, tta)
 
 
-def _score_pictures(predictor: Predictor, pictures: Pictures, tta: bool) -> Iterator[Prediction]:
-    if len(pictures) == 1:  # starting a process takes longer than decoding one picture
-        yield from predictor.predict_many(pictures, tta=tta)
+def _score_pictures(predictor: Predictor, pictures: Pictures, tta: bool, done: int = 0) -> Iterator[Prediction]:
+    total, rest = len(pictures), pictures[done:]
+    if len(rest) == 1:  # starting a process takes longer than decoding one picture
+        yield from predictor.predict_many(rest, tta=tta, total=total)
         return
     with DecoderPool(predictor.size, predictor.method) as pool:
-        yield from predictor.predict_many(pictures, tta=tta, decode=pool.decode)
+        yield from predictor.predict_many(rest, tta=tta, decode=pool.decode, total=total)
 
 
 def score_to_file(
@@ -79,7 +80,7 @@ def score_to_file(
     done = journal.open()
     try:
         with journal:
-            rows = _score_pictures(predictor, pictures[done:], tta)
+            rows = _score_pictures(predictor, pictures, tta, done)
             for row in track(journal.keep(rows), len(pictures), done):
                 del row
         write_rows(out, journal.read())
@@ -95,6 +96,7 @@ def _describe_run(predictor: Predictor, tta: bool, names: list[str]) -> dict[str
     listing = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
     model = hashlib.sha256(format_manifest(predictor.manifest))
     fields = {"model": model.hexdigest(), "images": listing.hexdigest(), "tta": tta, "batch": BATCH}
+    fields["lanes"] = predictor.backend.lanes
     return {"maskfast": "partial", **fields, "backend": predictor.backend.name}
 
 

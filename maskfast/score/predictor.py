@@ -95,23 +95,26 @@ class Predictor:
         tta: bool = False,
         batch_size: int = BATCH,
         decode: Decode | None = None,
+        total: int | None = None,
     ) -> Iterator[Prediction]:
         """Score pairs of a name and a picture, in their order; one that cannot be used is "failed", with the reason.
 
         Pictures (what `predict` takes, or members of a zip) are decoded in threads while the network runs; `decode` may
         do it instead (see `score.decoders.DecoderPool`), and then says what a picture may be. For each thread that
-        scores, at most AHEAD batches are held beside the one at work.
+        scores, at most AHEAD batches are held beside the one at work. Where `images` are the rest of more, `total` says
+        of how many: then each answer is, to the last bit, what it would have been among all.
         """
         decode = decode or self._decode
         pairs = iter(images)
         lanes, lane = self.backend.lanes, self
         if lanes > 1:
-            head = list(islice(pairs, lanes * LANE_IMAGES))
+            part = min(batch_size, LANE_IMAGES)
+            head = list(islice(pairs, lanes * part)) if total is None else []
             pairs = chain(head, pairs)
-            if len(head) < lanes * LANE_IMAGES:  # so few are not worth another session
+            if (total or len(head)) < lanes * part:  # so few are not worth another session
                 lanes = 1
             else:
-                lane, batch_size = Predictor(self.manifest, self.backend.lane, folder=self.folder), LANE_IMAGES
+                lane, batch_size = Predictor(self.manifest, self.backend.lane, folder=self.folder), part
         waiting: deque[Future[list[Prediction]]] = deque()
         with ThreadPoolExecutor(count_cores()) as decoders, ThreadPoolExecutor(lanes) as scorers:
             while chunk := list(islice(pairs, batch_size)):

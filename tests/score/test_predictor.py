@@ -15,7 +15,7 @@ from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import load_image
 from maskfast.learn.validate import predict_logits
 from maskfast.score import backends
-from maskfast.score.predictor import SMALL_MODEL, load
+from maskfast.score.predictor import AHEAD, SMALL_MODEL, load
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_batch_is_read_lazily(predictor):
 
     rows = predictor.predict_many(count(), batch_size=4)
     assert next(rows).image == "1"
-    assert taken <= 16
+    assert taken <= 4 * (AHEAD + 1) * predictor.backend.lanes
 
 
 def test_one_bad_picture_is_one_error(predictor):
@@ -209,6 +209,37 @@ def test_lanes_keep_order_and_answers(monkeypatch, picture_folder):
     arrays = np.stack([load_image(source, small.size, small.method) for _, source in pairs if source != b"no picture"])
     answers = [row.probability for row in rows if row.status == "ok"]
     np.testing.assert_allclose(small.predict_arrays(arrays), answers, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["int8", "onnx", "torch-fp32", "torch"])
+def test_the_rest_of_many_is_answered_as_among_all(backend, monkeypatch, toy_bundle, picture_folder):
+    monkeypatch.setattr(backends, "count_cores", lambda: 2)
+    paths = sorted(picture_folder.iterdir())
+    pairs = [(f"{number}", paths[number % len(paths)]) for number in range(40)]
+    predictor, seen = load(toy_bundle, backend=backend), []
+    assert predictor.backend.lanes == 2
+    together, lane = predictor.backend, predictor.backend.lane
+    run = type(lane).run
+    monkeypatch.setattr(type(lane), "run", lambda self, images: seen.append(self) or run(self, images))
+    rows = list(predictor.predict_many(pairs))
+    assert seen
+    assert together not in seen
+    assert list(predictor.predict_many(pairs[32:], total=40)) == rows[32:]
+    assert list(predictor.predict_many(iter(pairs[39:]), total=40)) != []
+
+
+def test_a_lane_of_torch_leaves_the_threads_of_others_alone(monkeypatch, toy_bundle, toy_draft):
+    monkeypatch.setattr(backends, "count_cores", lambda: 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        predictor = load(toy_bundle, backend="torch-fp32")
+        images = np.tile(toy_draft.check_images[:1], (2 * backends.LANE_IMAGES, 1, 1, 1))
+        np.testing.assert_allclose(predictor.predict_arrays(images), predictor.predict_arrays(images[:1])[0], atol=1e-5)
+        predictor.backend.lane.run(images[:2])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_lanes_are_the_model_that_was_verified(monkeypatch, tmp_path):
