@@ -1,4 +1,4 @@
-"""The bytes of an ONNX file go in, the fields of its tensors, or the file with unsigned weights, come out.
+"""The bytes of an ONNX file go in, the fields of its tensors, or the file with other 8-bit weights, come out.
 
 It needs no onnx package, so it also runs where only scoring is installed.
 """
@@ -20,13 +20,16 @@ _CHILDREN: dict[int, dict[int, int]] = {
     _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
     _TRAINING: {1: _GRAPH, 2: _GRAPH},
 }
-DATA_TYPE, NAME, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION = 2, 8, 9, 13, 14
+DIMS, DATA_TYPE, NAME, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION = 1, 2, 8, 9, 13, 14
 """Fields of a tensor."""
 _VARINT, _LENGTH = 0, 2
 _WIRES = {DATA_TYPE: _VARINT, NAME: _LENGTH, RAW_DATA: _LENGTH, EXTERNAL_DATA: _LENGTH, DATA_LOCATION: _VARINT}
 """How they are written."""
 _UINT8, _INT8 = 2, 3
 """Values of its data type."""
+_WEIGHT, _ZERO_POINT = b"_quantized", b"_zero_point"
+"""How the names of a weight and its zero point end; before, they are the same."""
+TILE_CHANNELS = 16
 MAX_DEPTH = 32
 
 
@@ -67,6 +70,33 @@ def make_weights_unsigned(content: bytes) -> bytes:
         values = np.frombuffer(last(fields, RAW_DATA).content, np.uint8)
         values ^= 0x80
     return bytes(changed)
+
+
+def shift_wide_filters(content: bytes) -> bytes:
+    """Return the ONNX file with the int8 filters wider than a pixel, and their zero points, 1 less each.
+
+    A weight stands for its distance from its zero point, so the file computes the same. Filters of few input channels,
+    as those of each channel alone, stay; so does what is not stored as onnxruntime's quantiser stores it.
+    """
+    changed = bytearray(content)
+    tensors = {bytes(last(fields, NAME).content): fields for fields in walk_tensors(changed)}
+    for name, fields in tensors.items():
+        zero_point = tensors.get(name.removesuffix(_WEIGHT) + _ZERO_POINT)
+        if zero_point is None or not _is_wide_filter(fields):
+            continue
+        weights, zeros = (np.frombuffer(last(each, RAW_DATA).content, np.int8) for each in (fields, zero_point))
+        if len(zeros) and not zeros.any() and weights.min() > -128:
+            weights -= 1
+            zeros -= 1
+    return bytes(changed)
+
+
+def _is_wide_filter(fields: Fields) -> bool:
+    dims = [field.number for field in fields.get(DIMS, [])]
+    if last(fields, DATA_TYPE).number != _INT8 or RAW_DATA not in fields or len(dims) != 4:
+        return False
+    _, channels, height, width = dims
+    return channels >= TILE_CHANNELS and height * width > 1
 
 
 def last(fields: Fields, number: int) -> Field:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from maskfast.bundle.onnx_bytes import make_weights_unsigned
+from maskfast.bundle.onnx_bytes import make_weights_unsigned, shift_wide_filters
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession as Session
@@ -20,6 +20,8 @@ _PRODUCT = bytes.fromhex(
     "0a0161120e0a0c080212080a0208010a02080462130a0170120e0a0c080612080a0208010a02080142040a001011"
 )
 """An ONNX file: MatMulInteger of `a` (1, 4) uint8 and four int8 weights of 127."""
+
+_CPU_INFO = Path("/proc/cpuinfo")
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
@@ -44,7 +46,9 @@ def run_onnx(path: Path, images: Images) -> tuple[Array, Array]:
 def open_session(content: bytes, *, threads: int = 0) -> "Session":
     """Open an ONNX file on the processor, in `threads` threads or (0) one a core.
 
-    Where signed weights would overflow (see `overflows`), they are made unsigned: that is slower and right.
+    Where signed weights would overflow (see `overflows`), they are made unsigned: that is slower and right. Where the
+    processor multiplies tiles of bytes (AMX), wide filters get a zero point: onnxruntime has kernels of its own for
+    filters without, and they use no tiles (resnet34 in 8 bits answers 1.7 times as fast with).
     Raises whatever onnxruntime raises for a file that it cannot run.
     """
     import onnxruntime
@@ -54,8 +58,20 @@ def open_session(content: bytes, *, threads: int = 0) -> "Session":
     options.log_severity_level = _ERRORS
     # threads that wait by spinning take the cores from whatever decodes the next pictures
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    content = make_weights_unsigned(content) if overflows() else content
+    if overflows():
+        content = make_weights_unsigned(content)
+    elif multiplies_tiles():
+        content = shift_wide_filters(content)
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def multiplies_tiles() -> bool:
+    """Say whether the processor multiplies tiles of bytes (AMX), as Linux tells it."""
+    try:
+        return "amx_int8" in _CPU_INFO.read_text().split()
+    except OSError:
+        return False
 
 
 @cache

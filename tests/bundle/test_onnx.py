@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx.external_data_helper import set_external_data
+from onnx.numpy_helper import to_array
 from sklearn.metrics import log_loss
 from torch import nn
 from toy_bundles import draw_smooth_images, make_toy_draft
@@ -18,7 +19,7 @@ import maskfast.bundle.int8
 import maskfast.bundle.onnx
 import maskfast.bundle.onnx_run
 from maskfast.bundle.manifest import read_manifest
-from maskfast.bundle.onnx_bytes import make_weights_unsigned
+from maskfast.bundle.onnx_bytes import make_weights_unsigned, shift_wide_filters
 from maskfast.bundle.onnx_run import open_session, overflows
 from maskfast.bundle.onnx_safety import check_onnx
 from maskfast.bundle.store import write_bundle
@@ -214,6 +215,81 @@ def test_weights_that_cannot_be_made_unsigned_are_told():
     graph = onnx.helper.make_graph([], "g", [], [], [tensor])
     with pytest.raises(ValueError, match="not stored as raw bytes"):
         make_weights_unsigned(onnx.helper.make_model(graph).SerializeToString())
+
+
+def read_int8(content: bytes):
+    tensors = {each.name: each for each in onnx.load_from_string(content).graph.initializer}
+    return {name: to_array(each) for name, each in tensors.items() if each.data_type == onnx.TensorProto.INT8}
+
+
+def make_filters(weights, zero=0):
+    """A file that convolves pictures (1, channels, 8, 8) by 8-bit filters, as onnxruntime's quantiser writes it."""
+    helper, tensors = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "a_scale", "a_zero_point"], ["a_float"]),
+        helper.make_node("DequantizeLinear", ["w_quantized", "w_scale", "w_zero_point"], ["w_float"], axis=0),
+        helper.make_node("Conv", ["a_float", "w_float"], ["p_float"]),
+        helper.make_node("QuantizeLinear", ["p_float", "p_scale", "a_zero_point"], ["p"]),
+    ]
+    count, channels, height, width = weights.shape
+    stored = {
+        "w_quantized": weights.astype(np.int8),
+        "w_zero_point": np.full(count, zero, np.int8),
+        "w_scale": np.full(count, 0.01, np.float32),
+        "a_scale": np.float32(0.01),
+        "p_scale": np.float32(0.5),
+        "a_zero_point": np.uint8(128),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("a", tensors.UINT8, [1, channels, 8, 8])],
+        [helper.make_tensor_value_info("p", tensors.UINT8, [1, count, 9 - height, 9 - width])],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+def test_wide_filters_with_a_zero_point_say_the_same():
+    rng = np.random.default_rng(0)
+    content = make_filters(rng.integers(-127, 128, (24, 32, 3, 3)))
+    shifted = shift_wide_filters(content)
+    before, after = read_int8(content), read_int8(shifted)
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values - 1)
+    onnx.checker.check_model(onnx.load_from_string(shifted))
+    images = {"a": rng.integers(0, 256, (1, 32, 8, 8), np.uint8)}
+    seen = [onnxruntime.InferenceSession(each).run(None, images)[0] for each in (content, shifted)]
+    assert len(np.unique(seen[0])) > 10
+    if not overflows():
+        np.testing.assert_array_equal(*seen)
+
+
+@pytest.mark.parametrize(
+    ("shape", "low", "zero"),
+    [
+        ((24, 32, 1, 1), -127, 0),
+        ((24, 1, 3, 3), -127, 0),
+        ((24, 3, 3, 3), -127, 0),
+        ((24, 32, 3, 3), -128, 0),
+        ((24, 32, 3, 3), -127, 5),
+    ],
+    ids=["a pixel wide", "a channel each", "few channels", "no room", "has a zero point"],
+)
+def test_other_filters_stay(shape, low, zero):
+    weights = np.random.default_rng(0).integers(-127, 128, shape)
+    weights.flat[0] = low
+    content = make_filters(weights, zero)
+    assert shift_wide_filters(content) == content
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_answers_are_the_same_with_tiles_and_without(tiles, toy_bundle, toy_draft, two_views, monkeypatch):
+    monkeypatch.setattr(maskfast.bundle.onnx_run, "multiplies_tiles", lambda: tiles)
+    for folder, images in ((toy_bundle, toy_draft.check_images), two_views):
+        content = (folder / "model.int8.onnx").read_bytes()
+        seen = open_session(content).run(["probability"], {"images": images})[0]
+        assert np.abs(seen - run_in_floats(content, images)).mean() < 0.005
 
 
 def test_int8_needs_pictures(tmp_path):
