@@ -48,7 +48,7 @@ def open_session(content: bytes, *, threads: int = 0) -> "Session":
 
     Where signed weights would overflow (see `overflows`), they are made unsigned: that is slower and right. Where the
     processor multiplies tiles of bytes (AMX), wide filters get a zero point: onnxruntime has kernels of its own for
-    filters without, and they use no tiles (resnet34 in 8 bits answers 1.7 times as fast with).
+    filters without, and they use no tiles.
     Raises whatever onnxruntime raises for a file that it cannot run.
     """
     import onnxruntime
@@ -79,7 +79,7 @@ def overflows() -> bool:
     """Say whether onnxruntime adds products of unsigned and signed bytes in 16 bits here, where they overflow.
 
     It does on x86 processors without instructions for 8 bits (VNNI). Its own setting against that
-    (session.x64quantprecision) also slows those that have them, by a factor of three and more.
+    (session.x64quantprecision) also slows those that have them, several times.
     """
     import onnxruntime
 
