@@ -30,6 +30,7 @@ _UINT8, _INT8 = 2, 3
 _WEIGHT, _ZERO_POINT = b"_quantized", b"_zero_point"
 """How the names of a weight and its zero point end; before, they are the same."""
 TILE_CHANNELS = 16
+"""Input channels from which on a filter wider than a pixel gets a zero point."""
 MAX_DEPTH = 32
 
 
@@ -52,14 +53,17 @@ def walk_tensors(content: bytes | bytearray | memoryview) -> Iterator[Fields]:
     return _walk(memoryview(content), _MODEL, 0)
 
 
+def holds_int8(content: bytes) -> bool:
+    """Say whether a tensor in the file has signed 8-bit values."""
+    return any(last(fields, DATA_TYPE).number == _INT8 for fields in walk_tensors(content))
+
+
 def make_weights_unsigned(content: bytes) -> bytes:
     """Return the ONNX file with its int8 tensors, weights and their zero points, as uint8: each value 128 more.
 
     A weight stands for its distance from its zero point, so the file computes the same. Raises ValueError where the
     values of such a tensor are not stored as raw bytes.
     """
-    if not any(last(fields, DATA_TYPE).number == _INT8 for fields in walk_tensors(content)):
-        return content
     changed = bytearray(content)
     for fields in walk_tensors(changed):
         if last(fields, DATA_TYPE).number != _INT8:

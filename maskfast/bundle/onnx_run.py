@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from maskfast.bundle.onnx_bytes import make_weights_unsigned, shift_wide_filters
+from maskfast.bundle.onnx_bytes import holds_int8, make_weights_unsigned, shift_wide_filters
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession as Session
@@ -46,10 +46,7 @@ def run_onnx(path: Path, images: Images) -> tuple[Array, Array]:
 def open_session(content: bytes, *, threads: int = 0) -> "Session":
     """Open an ONNX file on the processor, in `threads` threads or (0) one a core.
 
-    Where signed weights would overflow (see `overflows`), they are made unsigned: that is slower and right. Where the
-    processor multiplies tiles of bytes (AMX), wide filters get a zero point: onnxruntime has kernels of its own for
-    filters without, and they use no tiles.
-    Raises whatever onnxruntime raises for a file that it cannot run.
+    Raises whatever onnxruntime raises for a file that it cannot run, ValueError or IndexError for what is no ONNX file.
     """
     import onnxruntime
 
@@ -58,11 +55,20 @@ def open_session(content: bytes, *, threads: int = 0) -> "Session":
     options.log_severity_level = _ERRORS
     # threads that wait by spinning take the cores from whatever decodes the next pictures
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if overflows():
-        content = make_weights_unsigned(content)
-    elif multiplies_tiles():
-        content = shift_wide_filters(content)
+    content = _fit_weights(content) if holds_int8(content) else content
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _fit_weights(content: bytes) -> bytes:
+    """Return an 8-bit file that answers the same, with the weights that suit this processor.
+
+    Where signed weights would overflow, they are made unsigned: that is slower and right. Where the processor
+    multiplies tiles of bytes (AMX), wide filters get a zero point: onnxruntime has kernels of its own for filters
+    without, and they use no tiles.
+    """
+    if overflows():
+        return make_weights_unsigned(content)
+    return shift_wide_filters(content) if multiplies_tiles() else content
 
 
 @cache

@@ -81,8 +81,6 @@ class OnnxBackend:
 
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
-        if self.lanes > 1 and len(images) >= self.lanes * LANE_IMAGES:
-            return _run_parted(self, images)
         logits, probability = self._session.run(["logits", "probability"], {"images": images})
         return logits, probability
 
@@ -128,12 +126,6 @@ class TorchBackend:
 
     def run(self, images: Images) -> Scores:
         """Return logits (N, 2) and probabilities (N,) for images (N, size, size, 3)."""
-        if self.lanes > 1 and len(images) >= self.lanes * LANE_IMAGES:
-            return _run_parted(self, images)
-        return self.run_together(images)
-
-    def run_together(self, images: Images) -> Scores:
-        """Return what `run` does, all of it in the threads that torch gives the thread that calls."""
         import torch
 
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
@@ -161,13 +153,15 @@ class _TorchLane:
         threads = torch.get_num_threads()  # a setting of the thread that calls, and of no other
         torch.set_num_threads(1)
         try:
-            return self._backend.run_together(images)
+            return self._backend.run(images)
         finally:
             torch.set_num_threads(threads)
 
 
-def _run_parted(backend: Backend, images: Images) -> Scores:
-    """Answer in as many threads as the backend has lanes."""
+def run_parted(backend: Backend, images: Images) -> Scores:
+    """Return what `backend.run` does, each lane answering for a part where there are enough pictures for all."""
+    if backend.lanes == 1 or len(images) < backend.lanes * LANE_IMAGES:
+        return backend.run(images)
     with ThreadPoolExecutor(backend.lanes, thread_name_prefix=backend.name) as threads:
         parts = list(threads.map(backend.lane.run, np.array_split(images, backend.lanes)))
     logits, probability = zip(*parts, strict=True)

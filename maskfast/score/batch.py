@@ -96,8 +96,8 @@ def _describe_run(predictor: Predictor, tta: bool, names: list[str]) -> dict[str
     listing = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
     model = hashlib.sha256(format_manifest(predictor.manifest))
     fields = {"model": model.hexdigest(), "images": listing.hexdigest(), "tta": tta, "batch": BATCH}
-    fields["lanes"] = predictor.backend.lanes
-    return {"maskfast": "partial", **fields, "backend": predictor.backend.name}
+    backend = predictor.backend
+    return {"maskfast": "partial", **fields, "backend": backend.name, "lanes": backend.lanes}
 
 
 def _count(rows: Iterable[Prediction], resumed: int) -> Counts:

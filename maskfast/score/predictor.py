@@ -17,7 +17,7 @@ from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
 from maskfast.core.views import parse_view
-from maskfast.score.backends import LANE_IMAGES, Backend, BackendName, Images, count_cores, open_backend
+from maskfast.score.backends import LANE_IMAGES, Backend, BackendName, Images, count_cores, open_backend, run_parted
 from maskfast.score.decode_worker import decode as decode_square
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Predictor:
     def _run(self, batch: Images) -> tuple[Floats, Floats]:
         if batch.dtype != np.uint8 or batch.shape[1:] != (self.size, self.size, 3):
             raise ConfigError(f"a batch of shape {batch.shape}, {batch.dtype}: use load_image with size {self.size}")
-        logits, probability = self.backend.run(batch)
+        logits, probability = run_parted(self.backend, batch)
         if not (np.isfinite(probability).all() and np.isfinite(logits).all()):
             raise BundleError(
                 f"{self.folder}: {self.backend.name} gave a value that is not finite; the model is broken"

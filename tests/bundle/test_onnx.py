@@ -210,6 +210,15 @@ def test_unsigned_weights_say_the_same(two_views):
     assert np.abs(served - run_in_floats(signed, images)).mean() < 0.005
 
 
+def test_only_8_bit_files_are_fitted_to_the_processor(toy_bundle, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(maskfast.bundle.onnx_run, "_fit_weights", lambda content: fitted.append(content) or content)
+    files = [(toy_bundle / name).read_bytes() for name in ("model.onnx", "model.int8.onnx")]
+    for content in files:
+        open_session(content)
+    assert fitted == files[1:]
+
+
 def test_weights_that_cannot_be_made_unsigned_are_told():
     tensor = onnx.helper.make_tensor("w", onnx.TensorProto.INT8, [1], [3])
     graph = onnx.helper.make_graph([], "g", [], [], [tensor])
