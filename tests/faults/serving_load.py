@@ -77,7 +77,7 @@ def _(_: str) -> str:
                 started = time.monotonic()
                 assert httpx.get(f"{url}/health").status_code == 200
                 took.append(time.monotonic() - started)
-        status = reason(hanging.result(), "took longer than 1 s")
+        status = reason(hanging.result(), "took more than 1 second")
         assert post(url, PICTURE).status_code == 200
         assert_idle(url)
     return f"{status}, and /health meanwhile in less than 0.5 s" if statistics.median(took) < 0.5 else str(took)
@@ -86,7 +86,7 @@ def _(_: str) -> str:
 @fault("a picture that kills its decoder")
 def _(_: str) -> str:
     with serve(decoder=[sys.executable, "-c", NAUGHTY]) as (url, _):
-        status = reason(post(url, b"die"), "stops the decoder")
+        status = reason(post(url, b"die"), "crashed")
         assert post(url, PICTURE).status_code == 200
         assert_idle(url)
     return f"{status}, with the reason"
@@ -103,6 +103,20 @@ def _(_: str) -> str:
         assert app.state.scorer.decoders.replaced == 1
         assert answer.json()["results"][0]["status"] == "ok"
     return str(answer.status_code)
+
+
+@fault("a decoder that died and cannot be started again")
+def _(_: str) -> str:
+    with serve() as (url, app):
+        decoders = app.state.scorer.decoders
+        (pid,) = decoders.list_pids()
+        command, decoders.command = decoders.command, [sys.executable, "-c", "raise SystemExit(3)"]
+        os.kill(pid, signal.SIGKILL)
+        told = wait_hint(post(url, PICTURE))
+        decoders.command = command
+        assert post(url, PICTURE).status_code == 200
+        assert_idle(url)
+    return told
 
 
 @fault("more pictures than the waiting room holds")

@@ -14,8 +14,7 @@ import pytest
 
 import maskfast.score.batch
 import maskfast.score.decode_worker
-from maskfast.core.errors import ConfigError, ImageError, MaskfastError
-from maskfast.core.image import load_image
+from maskfast.core.errors import ConfigError, MaskfastError
 from maskfast.score.batch import score_inputs, score_to_file
 from maskfast.score.decoders import DecoderPool
 from maskfast.score.predictor import load
@@ -187,17 +186,6 @@ def test_a_crash_and_a_hang_cost_their_rows_alone(predictor, picture_folder):
         "crash": "the decoder crashed on it (exit code -11)",
         "hang": "decoding took more than 5 seconds",
     }
-
-
-def test_workers_give_the_loaders_pixels_and_end_with_the_pool(picture_folder):
-    with DecoderPool(64, "pad") as pool:
-        for path in picture_folder.iterdir():
-            assert np.array_equal(pool.decode(path.name, path), load_image(path, 64, "pad"))
-        refusal = pool.decode("junk", b"GIF89a nonsense")
-        (worker,) = pool._all
-    assert isinstance(refusal, ImageError)
-    assert refusal.name == "junk"
-    assert worker._process.poll() == 0
 
 
 def test_a_worker_that_cannot_start_is_an_error_and_no_row(predictor, picture_folder, monkeypatch):
