@@ -20,12 +20,11 @@ CALIBRATION_IMAGES = (32, 128)
 """Pictures that ranges are taken from, from and to: the fewer, the more often each goes through a network."""
 CALIBRATION_PASSES = 512
 CALIBRATION_BATCH = 16
-RECIPES: tuple[tuple[str, ...], ...] = (
-    ("Conv", "Add", "MaxPool", "Clip", "Relu", "Gemm", "MatMul"),
-    ("Conv", "Add", "MaxPool", "Clip", "Relu"),
-    ("Conv",),
-)
-"""Kinds of operations that are computed in 8 bits; the next is tried where the one before changes too much."""
+QUANTISED = ("Conv", "Add", "MaxPool", "Clip", "Relu", "Gemm", "MatMul")
+"""Kinds of operations that are computed in 8 bits."""
+EXACT_FIRST = (0, 3, 6)
+"""How many of a network's first convolutions stay in float32: an error there goes through all others. The next is tried
+where the one before changes too much."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def write_int8(
     reason, change = "", Change(float("inf"))
     with TemporaryDirectory() as folder:
         candidate, ranges = Path(folder) / "candidate.onnx", Path(folder) / "ranges.json"
-        for recipe in RECIPES:
-            if failure := _quantise(exact, candidate, _Pictures(images[:count], batch), recipe, ranges):
+        for kept in _list_first_convolutions(exact, passes):
+            if failure := _quantise(exact, candidate, _Pictures(images[:count], batch), kept, ranges):
                 return failure, {}
             change = compare(probability, run_onnx(candidate, images)[1], labels, threshold)
             reason = change.describe_excess()
@@ -95,10 +94,23 @@ def _log_loss(probability: Array, labels: npt.NDArray[np.int_]) -> float:
     return float(-np.log(right.clip(1e-7, 1)).mean())
 
 
-def _quantise(exact: Path, out: Path, pictures: "_Pictures", recipe: tuple[str, ...], ranges: Path) -> str:
-    """Write the quantised file and return "", or why onnxruntime cannot.
+def _list_first_convolutions(exact: Path, passes: int) -> list[list[str]]:
+    """Return lists of those that stay exact, to be tried one after the other; some of each network are in 8 bits."""
+    import onnx
 
-    `ranges` is written from the pictures where it is not there yet; a narrower recipe needs no other than a wider one.
+    names = [node.name for node in onnx.load(str(exact)).graph.node if node.op_type == "Conv"]
+    each = len(names) // passes  # the exporter writes one pass after the other
+    return [
+        [name for index, name in enumerate(names) if index % each < count]
+        for count in EXACT_FIRST
+        if count == 0 or count < each
+    ]
+
+
+def _quantise(exact: Path, out: Path, pictures: "_Pictures", kept: list[str], ranges: Path) -> str:
+    """Write the file with all but the nodes `kept` in 8 bits and return "", or why onnxruntime cannot.
+
+    `ranges` is written from the pictures where it is not there yet; with more nodes kept it needs no other.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -109,7 +121,8 @@ def _quantise(exact: Path, out: Path, pictures: "_Pictures", recipe: tuple[str, 
                 str(out),
                 pictures,
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(recipe),
+                op_types_to_quantize=list(QUANTISED),
+                nodes_to_exclude=kept,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

@@ -314,6 +314,31 @@ def test_int8_that_disagrees_is_left_out(tmp_path, monkeypatch):
     assert not (tmp_path / "model" / "model.int8.onnx").exists()
 
 
+def list_exact_convolutions(path):
+    """For each convolution, as the exporter counts them, whether its weights are as they were in float32."""
+    model = onnx.load(path)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    found = {node.name: node.input[1] in stored for node in model.graph.node if node.op_type == "Conv"}
+    return [found[name] for name in sorted(found, key=lambda name: (len(name), name))]
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_the_first_layers_of_each_network_stay_exact_where_8_bits_change_too_much(tmp_path, monkeypatch, tries):
+    monkeypatch.setattr(maskfast.bundle.int8, "EXACT_FIRST", (0, 2, 3))
+    measure, seen = maskfast.bundle.int8.compare, []
+
+    def compare(*given):
+        seen.append(measure(*given))
+        return seen[-1] if len(seen) == tries else maskfast.bundle.int8.Change(1.0)
+
+    monkeypatch.setattr(maskfast.bundle.int8, "compare", compare)
+    write_bundle(tmp_path / "model", make_toy_draft(members=2))
+    exact = list_exact_convolutions(tmp_path / "model" / "model.int8.onnx")
+    first = [True] * 2 if tries == 2 else [False] * 2
+    assert exact == [*first, *[False] * (len(exact) // 2 - 2)] * 2
+    assert len(seen) == tries
+
+
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
