@@ -16,8 +16,8 @@ from typing import Any
 SIZE = 224
 MATRIX = 1024
 """Side of the matrices whose product tells what this machine can do at a precision."""
-IN_MEMORY = 192
-"""Pictures of one measurement of the network alone."""
+IN_MEMORY_SECONDS = 4.0
+"""Of the network alone, before and again after a folder is scored: on a shared machine its speed wanders."""
 
 
 def build_models(folder: str, pictures: list[str]) -> dict[str, Any]:
@@ -85,10 +85,12 @@ def score_with_maskfast(folder: str, pictures: list[str], backend: str, out: str
     predictor = load(f"{folder}/model", backend=backend)
     arrays = np.stack([load_image(path, SIZE, predictor.method) for path in pictures[:64]])
     predictor.predict_arrays(arrays[:32])
+    before = _rate_in_memory(predictor.backend, arrays)
     start = time.perf_counter()
     counts = score_to_file(predictor, pictures, out)
     seconds = time.perf_counter() - start
-    rates = {"rate": counts.images / seconds, "in_memory": _rate_in_memory(predictor.backend, arrays)}
+    in_memory = (before + _rate_in_memory(predictor.backend, arrays)) / 2
+    rates = {"rate": counts.images / seconds, "in_memory": in_memory}
     return rates | {"backend": predictor.backend.name, "failed": counts.failed}
 
 
@@ -98,14 +100,16 @@ def _rate_in_memory(backend: Any, arrays: Any) -> float:
     from maskfast.score.predictor import BATCH
 
     size = LANE_IMAGES if backend.lanes > 1 else BATCH
-    rates = []
+
+    def measure(lane: Any) -> float:
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() < start + IN_MEMORY_SECONDS:
+            lane.run(arrays[:size])
+            count += size
+        return count / (time.perf_counter() - start)
+
     with ThreadPoolExecutor(backend.lanes) as threads:
-        for _ in range(3):
-            batches = [arrays[:size]] * (IN_MEMORY // size)
-            start = time.perf_counter()
-            list(threads.map(backend.lane.run, batches))
-            rates.append(len(batches) * size / (time.perf_counter() - start))
-    return median(rates)
+        return sum(threads.map(measure, [backend.lane] * backend.lanes))
 
 
 def predict_warm_with_fastai(folder: str, pictures: list[str]) -> dict[str, Any]:
