@@ -1,8 +1,8 @@
 """The process that decodes for others: names and sources come in on standard input, pixels or reasons go out.
 
-`decoders.DecoderPool` starts it as a program of its own, so that a decoder that crashes or hangs takes nothing with it.
-A request is a length and a pickled pair (name, source). A reply is a status byte, a length and that many bytes: the
-pixels, or in UTF-8 the reason why there are none.
+`decoders.DecoderPool` and the web server's pool start it as a program of its own, so that a decoder that crashes or
+hangs takes nothing with it. A request is a length and a pickled pair (name, source). A reply is a status byte, a length
+and that many bytes: the pixels, or in UTF-8 the reason why there are none.
 """
 
 import os

@@ -1,11 +1,10 @@
 """Pictures go in, square pixels or the reason why there are none come out of processes that may crash or hang."""
 
-import logging
 import queue
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Self
@@ -13,7 +12,7 @@ from typing import IO, Self
 import numpy as np
 
 from maskfast.core.errors import ImageError, MaskfastError
-from maskfast.core.image import MAX_PIXELS, ImageSource, Method, Pixels
+from maskfast.core.image import ImageSource, Method, Pixels
 from maskfast.score.decode_worker import (
     LENGTH,
     PIXELS,
@@ -24,12 +23,8 @@ from maskfast.score.decode_worker import (
     make_request,
 )
 
-log = logging.getLogger(__name__)
-
 DECODE_SECONDS = 30.0
 """One picture's time limit; the largest that is allowed takes a few seconds."""
-START_SECONDS = 60.0
-"""For a process to be ready."""
 ATTEMPTS = 2
 """A crash may have another cause than the picture (it was killed, another program took the memory), so the picture is
 tried once more, in a new process."""
@@ -38,17 +33,10 @@ PIPE_BYTES = 2**20
 
 
 class DecoderPool:
-    """Decodes in processes of its own: each takes one picture at a time, and there are as many as threads that call.
+    """Decodes in processes of its own; `decode` may be called from as many threads as there are workers."""
 
-    `command` starts one (`decode_worker.make_command`); `replaced` counts those that hung or died.
-    """
-
-    def __init__(
-        self, size: int, method: Method, *, max_pixels: int = MAX_PIXELS, seconds: float = DECODE_SECONDS
-    ) -> None:
-        self.command = make_command(size, method, max_pixels)
-        self.replaced = 0
-        self._size, self._seconds = size, seconds
+    def __init__(self, size: int, method: Method, *, seconds: float = DECODE_SECONDS) -> None:
+        self._size, self._method, self._seconds = size, method, seconds
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._all: set[_Worker] = set()
         self._closed = threading.Event()
@@ -59,27 +47,10 @@ class DecoderPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def start(self, count: int) -> None:
-        """Start `count` processes and wait until they are ready, so that no picture waits for that.
-
-        Raises MaskfastError where one cannot be started.
-        """
-        for worker in [self._spawn() for _ in range(count)]:
-            self._wait_for(worker)
-            self._idle.put(worker)
-
-    def close(self) -> None:
-        """End the processes; no thread may be calling `decode`."""
         self._closed.set()
         self._watch.join()
         for worker in list(self._all):
             self._drop(worker)
-
-    def list_pids(self) -> list[int]:
-        """The process ids of the decoders."""
-        return sorted(worker.pid for worker in list(self._all))
 
     def decode(self, name: str, source: ImageSource | Stored) -> Pixels | ImageError:
         """Return the pixels (size, size, 3), or an ImageError for a refusal, a crash or a picture that takes too long.
@@ -88,13 +59,11 @@ class DecoderPool:
         """
         request = make_request(name, source)
         for attempt in range(ATTEMPTS):
-            worker = self._start_one() if attempt else self._take()
+            worker = self._start() if attempt else self._take()
             try:
                 answer = worker.ask(name, request, self._seconds)
             except (OSError, EOFError):
                 late, code = worker.is_late, self._drop(worker)
-                self.replaced += 1
-                log.warning("a decoder %s; it is replaced", "took too long" if late else f"ended with {code}")
                 if late:
                     return ImageError(name, f"decoding took more than {self._seconds:g} seconds")
                 continue
@@ -105,25 +74,15 @@ class DecoderPool:
     def _take(self) -> "_Worker":
         with suppress(queue.Empty):
             return self._idle.get_nowait()
-        return self._start_one()
+        return self._start()
 
-    def _start_one(self) -> "_Worker":
-        worker = self._spawn()
-        self._wait_for(worker)
-        return worker
-
-    def _spawn(self) -> "_Worker":
+    def _start(self) -> "_Worker":
         try:
-            worker = _Worker(self.command, self._size)
+            worker = _Worker(self._size, self._method)
         except OSError as error:
-            raise MaskfastError(f"{self.command[0]}: cannot start a process that decodes: {error.strerror}") from error
+            raise MaskfastError(f"{sys.executable}: cannot start a process that decodes: {error.strerror}") from error
         self._all.add(worker)
         return worker
-
-    def _wait_for(self, worker: "_Worker") -> None:
-        if not worker.becomes_ready():
-            self._drop(worker)
-            raise MaskfastError(f"{self.command[0]}: cannot start a process that decodes; see what it printed above")
 
     def _drop(self, worker: "_Worker") -> int:
         self._all.discard(worker)
@@ -138,28 +97,24 @@ class DecoderPool:
 class _Worker:
     """One process and the two pipes to it."""
 
-    def __init__(self, command: Sequence[str], size: int) -> None:
+    def __init__(self, size: int, method: Method) -> None:
         self._size = size
         pipe = subprocess.PIPE
-        environment = make_environment()
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
-        self.pid = self._process.pid
+        self._process = subprocess.Popen(
+            make_command(size, method), stdin=pipe, stdout=pipe, env=make_environment(), start_new_session=True
+        )
         assert self._process.stdin
         assert self._process.stdout
         self._requests: IO[bytes] = self._process.stdin
         self._replies: IO[bytes] = self._process.stdout
         _widen(self._replies)
-        self._deadline = time.monotonic() + START_SECONDS
-        self.is_late = False
-
-    def becomes_ready(self) -> bool:
-        """Wait until it takes pictures; False where it ended instead, or was late and therefore killed."""
-        ready = self._replies.read(1) == READY
+        self._ready = False
         self._deadline = float("inf")
-        return ready
+        self.is_late = False
 
     def ask(self, name: str, request: bytes, seconds: float) -> Pixels | ImageError:
         """Return the worker's answer; raises OSError or EOFError where it ended instead."""
+        self._wait_until_ready()
         self._deadline = time.monotonic() + seconds
         self._requests.write(request)
         self._requests.flush()
@@ -188,6 +143,13 @@ class _Worker:
             code = self._process.wait()
         self._replies.close()
         return code
+
+    def _wait_until_ready(self) -> None:
+        if self._ready:
+            return
+        if self._replies.read(1) != READY:
+            raise MaskfastError(f"{sys.executable}: cannot start a process that decodes; see what it printed above")
+        self._ready = True
 
     def _read(self, length: int) -> bytearray:
         content = bytearray(length)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from serving import BrightnessPredictor, serve
@@ -27,6 +28,8 @@ from serving_cases import (
     refused,
     wait_hint,
 )
+
+import maskfast.apps.web.decode
 
 NAUGHTY = """
 import os, time
@@ -77,7 +80,7 @@ def _(_: str) -> str:
                 started = time.monotonic()
                 assert httpx.get(f"{url}/health").status_code == 200
                 took.append(time.monotonic() - started)
-        status = reason(hanging.result(), "took more than 1 second")
+        status = reason(hanging.result(), "took longer than 1 s")
         assert post(url, PICTURE).status_code == 200
         assert_idle(url)
     return f"{status}, and /health meanwhile in less than 0.5 s" if statistics.median(took) < 0.5 else str(took)
@@ -86,7 +89,7 @@ def _(_: str) -> str:
 @fault("a picture that kills its decoder")
 def _(_: str) -> str:
     with serve(decoder=[sys.executable, "-c", NAUGHTY]) as (url, _):
-        status = reason(post(url, b"die"), "crashed")
+        status = reason(post(url, b"die"), "stops the decoder")
         assert post(url, PICTURE).status_code == 200
         assert_idle(url)
     return f"{status}, with the reason"
@@ -107,13 +110,14 @@ def _(_: str) -> str:
 
 @fault("a decoder that died and cannot be started again")
 def _(_: str) -> str:
-    with serve() as (url, app):
+    with serve() as (url, app), patch.object(maskfast.apps.web.decode, "START_SECONDS", 1):
         decoders = app.state.scorer.decoders
         (pid,) = decoders.list_pids()
         command, decoders.command = decoders.command, [sys.executable, "-c", "raise SystemExit(3)"]
         os.kill(pid, signal.SIGKILL)
         told = wait_hint(post(url, PICTURE))
         decoders.command = command
+        time.sleep(maskfast.apps.web.decode.PAUSE)
         assert post(url, PICTURE).status_code == 200
         assert_idle(url)
     return told

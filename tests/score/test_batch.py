@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ import pytest
 
 import maskfast.score.batch
 import maskfast.score.decode_worker
-from maskfast.core.errors import ConfigError, MaskfastError
+from maskfast.core.errors import ConfigError, ImageError, MaskfastError
+from maskfast.core.image import load_image
 from maskfast.score.batch import score_inputs, score_to_file
 from maskfast.score.decoders import DecoderPool
 from maskfast.score.predictor import load
@@ -186,6 +188,26 @@ def test_a_crash_and_a_hang_cost_their_rows_alone(predictor, picture_folder):
         "crash": "the decoder crashed on it (exit code -11)",
         "hang": "decoding took more than 5 seconds",
     }
+
+
+def test_workers_give_the_loaders_pixels_and_end_with_the_pool(picture_folder):
+    with DecoderPool(64, "pad") as pool:
+        for path in picture_folder.iterdir():
+            assert np.array_equal(pool.decode(path.name, path), load_image(path, 64, "pad"))
+        refusal = pool.decode("junk", b"GIF89a nonsense")
+        (worker,) = pool._all
+    assert isinstance(refusal, ImageError)
+    assert refusal.name == "junk"
+    assert worker._process.poll() == 0
+
+
+def test_a_worker_killed_from_outside_costs_no_picture(picture_folder):
+    paths = sorted(picture_folder.iterdir())[:2]
+    with DecoderPool(64, "pad") as pool, ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda path: pool.decode(path.name, path), paths))
+        for worker in pool._all:
+            os.kill(worker._process.pid, signal.SIGKILL)
+        assert np.array_equal(pool.decode("again", paths[0]), load_image(paths[0], 64, "pad"))
 
 
 def test_a_worker_that_cannot_start_is_an_error_and_no_row(predictor, picture_folder, monkeypatch):

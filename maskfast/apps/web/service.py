@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,20 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskfast.apps.web.admission import CROWDED_PATIENCE, WaitingRoom
-from maskfast.apps.web.answers import Explanation, ModelInfo, RefusalError, Row
+from maskfast.apps.web.answers import Explanation, ModelInfo, Row
 from maskfast.apps.web.batching import Batcher
+from maskfast.apps.web.decode import DecoderPool
 from maskfast.apps.web.heat import draw_heat_map
 from maskfast.apps.web.metrics import Metrics
 from maskfast.apps.web.settings import ServeSettings
 from maskfast.apps.web.uploads import Upload
-from maskfast.core.errors import ImageError, MaskfastError
-from maskfast.core.image import MAX_PIXELS, Pixels
-from maskfast.score.decoders import DecoderPool
+from maskfast.core.errors import ImageError
+from maskfast.core.image import MAX_PIXELS
+from maskfast.score.decode_worker import make_command
 
 if TYPE_CHECKING:
     from maskfast.score.predictor import Predictor
-
-logger = logging.getLogger(__name__)
 
 WARM_ANSWERS = 5
 """Blank pictures that are answered at the start."""
@@ -50,12 +48,11 @@ class Scorer:
         )
         self.explain_room = WaitingRoom(seats=1, places=EXPLAIN_PLACES, patience=settings.patience)
         self.decoders = DecoderPool(
-            predictor.size,
-            predictor.method,
-            max_pixels=settings.max_pixels or MAX_PIXELS,
+            make_command(predictor.size, predictor.method, settings.max_pixels or MAX_PIXELS),
+            size=predictor.size,
+            count=settings.count_decoders(),
             seconds=settings.decode_seconds,
         )
-        self.decode_threads = ThreadPoolExecutor(settings.count_decoders(), thread_name_prefix="decode")
         self.batcher = Batcher(predictor.predict_arrays, max_batch=settings.max_batch, observe=metrics.batches.observe)
         self.explain_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
         metrics.waiting.set_function(lambda: self.room.waiting)
@@ -67,7 +64,7 @@ class Scorer:
 
         Under overload nobody waits longer than one answer takes: what is answered then is answered nearly as fast.
         """
-        await asyncio.to_thread(self.decoders.start, self.settings.count_decoders())
+        await self.decoders.start()
         self.batcher.start()
         blank = np.zeros((self.predictor.size, self.predictor.size, 3), np.uint8)
         seconds = [await self._time_answer(blank) for _ in range(WARM_ANSWERS)]
@@ -76,8 +73,7 @@ class Scorer:
     async def stop(self) -> None:
         """Finish what is at work and end the decoders."""
         await self.batcher.stop()
-        await asyncio.to_thread(self.decode_threads.shutdown)
-        await asyncio.to_thread(self.decoders.close)
+        await self.decoders.stop()
         self.explain_thread.shutdown()
 
     async def score(self, uploads: Sequence[Upload]) -> list[Row]:
@@ -95,9 +91,10 @@ class Scorer:
     async def explain(self, upload: Upload) -> Explanation | Row:
         """The picture's row and heat map; only the failed row where the picture cannot be used."""
         async with self.explain_room.seat(1):
-            array = await self._decode(upload)
-            if isinstance(array, ImageError):
-                return fail_row(upload.name, array.reason)
+            try:
+                array = await self.decoders.decode(upload.name, upload.data)
+            except ImageError as error:
+                return fail_row(upload.name, error.reason)
             row = self._judge(upload.name, await self.batcher.score(array))
             loop = asyncio.get_running_loop()
             png = await loop.run_in_executor(self.explain_thread, draw_heat_map, self.predictor, array)
@@ -124,19 +121,11 @@ class Scorer:
             max_body=self.settings.max_body,
         )
 
-    async def _decode(self, upload: Upload) -> Pixels | ImageError:
-        """The picture as the model's square, or why not; the decoder of a client that goes away finishes it."""
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self.decode_threads, self.decoders.decode, upload.name, upload.data)
-        except MaskfastError as error:
-            logger.error("%s", error)
-            raise RefusalError(503, "no decoder can be started; try again", retry_after=1) from error
-
     async def _score_one(self, upload: Upload) -> Row:
-        array = await self._decode(upload)
-        if isinstance(array, ImageError):
-            return fail_row(upload.name, array.reason)
+        try:
+            array = await self.decoders.decode(upload.name, upload.data)
+        except ImageError as error:
+            return fail_row(upload.name, error.reason)
         return self._judge(upload.name, await self.batcher.score(array))
 
     def _judge(self, name: str, prob: float) -> Row:

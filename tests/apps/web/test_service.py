@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import make_picture
 
 from maskfast import load
 from maskfast.apps.web import service
@@ -14,7 +13,6 @@ from maskfast.apps.web.admission import CROWDED_PATIENCE
 from maskfast.apps.web.metrics import Metrics
 from maskfast.apps.web.service import LEAST_PATIENCE
 from maskfast.apps.web.settings import ServeSettings
-from maskfast.apps.web.uploads import Upload
 
 
 def learn_patience(scorer: service.Scorer) -> float:
@@ -48,23 +46,3 @@ def test_under_overload_nobody_waits_longer_than_one_answer_takes(
 
     scorer.batcher.score_batch = answer_slowly
     assert learn_patience(scorer) == pytest.approx(patience)
-
-
-def test_a_client_that_goes_away_leaves_the_decoder_usable(toy_bundle: Path) -> None:
-    async def scenario() -> tuple[str, list[int], list[int]]:
-        scorer = service.Scorer(load(toy_bundle), ServeSettings(decoders=1), Metrics())
-        await scorer.start()
-        before = scorer.decoders.list_pids()
-        gone = asyncio.create_task(scorer.score([Upload("a", make_picture(3))]))
-        await asyncio.sleep(0)
-        gone.cancel()
-        (row,) = await scorer.score([Upload("b", make_picture(4))])
-        after = scorer.decoders.list_pids()
-        await scorer.stop()
-        assert gone.cancelled()
-        return row.status, before, after
-
-    status, before, after = asyncio.run(scenario())
-    assert status == "ok"
-    assert after == before
-    assert len(before) == 1
