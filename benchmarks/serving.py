@@ -10,7 +10,6 @@ FastAPI is no dependency of maskfast (pip install fastapi); without it that row 
 
 import argparse
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import processes
+from results import describe_machine
 
 CLIENT = Path(__file__).with_name("serving_client.py")
 CLIENTS = 32
@@ -254,7 +254,7 @@ def measure(model: Path | None, folder: Path | None, seconds: float, out: Path |
         ours = measure_maskfast(model, pictures, seconds)
         plain = measure_fastapi(model, pictures, seconds)
     result = {
-        "cores": len(os.sched_getaffinity(0)),
+        "machine": describe_machine(),
         "bare": bare,
         "maskfast_serve": ours,
         "fastapi_learn_predict": plain,
