@@ -99,7 +99,7 @@ def _list_first_convolutions(exact: Path, passes: int) -> list[list[str]]:
     import onnx
 
     names = [node.name for node in onnx.load(str(exact)).graph.node if node.op_type == "Conv"]
-    each = len(names) // passes  # the exporter writes one pass after the other
+    each = max(1, len(names) // passes)  # the exporter writes one pass after the other
     return [
         [name for index, name in enumerate(names) if index % each < count]
         for count in EXACT_FIRST

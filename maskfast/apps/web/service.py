@@ -81,7 +81,7 @@ class Scorer:
         try:
             async with self.room.seat(len(uploads)), asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._score_one(upload)) for upload in uploads]
-        except ExceptionGroup as errors:
+        except ExceptionGroup as errors:  # what went wrong with one picture is the request's answer
             raise errors.exceptions[0] from None
         rows = [task.result() for task in tasks]
         for row in rows:
