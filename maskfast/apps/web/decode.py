@@ -22,6 +22,9 @@ START_SECONDS = 60.0
 """For a decoder to start, and for a picture to get one."""
 PIPE_ERRORS = (OSError, asyncio.IncompleteReadError, RuntimeError)
 """What a pipe to a process that died raises; RuntimeError is uvloop's for one that is closed already."""
+ATTEMPTS = 2
+"""A decoder may die of something else than the picture, which is therefore tried once more, in a new one."""
+DIED = "died"
 PAUSE = 1.0
 """Seconds before a decoder that did not start is tried again."""
 
@@ -80,15 +83,18 @@ class DecoderPool:
             task.exception()
 
     async def _decode(self, name: str, data: bytes) -> np.ndarray:
-        for _ in range(2):
-            process = await self._take()
+        process = await self._take()
+        for attempt in range(ATTEMPTS):
             try:
                 kind, payload = await asyncio.wait_for(_ask(process, name, data), self.seconds)
             except TimeoutError as error:
                 self._replace(process, f"took longer than {self.seconds:g} s")
                 raise ImageError(name, f"took longer than {self.seconds:g} s to decode") from error
             except PIPE_ERRORS:
-                self._replace(process, "died")
+                if attempt + 1 < ATTEMPTS:
+                    process = await self._renew(process)
+                else:
+                    self._replace(process, DIED)
                 continue
             self._idle.put_nowait(process)
             if kind == PIXELS:
@@ -97,14 +103,21 @@ class DecoderPool:
         raise ImageError(name, "stops the decoder")
 
     async def _take(self) -> asyncio.subprocess.Process:
-        """The next idle process that lives; raises RefusalError where there is none for long."""
+        """The next idle process; raises RefusalError where there is none for long."""
         try:
-            async with asyncio.timeout(START_SECONDS):
-                while (process := await self._idle.get()).returncode is not None:
-                    self._replace(process, "died")
-                return process
+            return await asyncio.wait_for(self._idle.get(), START_SECONDS)
         except TimeoutError as error:
-            raise RefusalError(503, "no decoder can be started; try again", retry_after=1) from error
+            raise _refuse() from error
+
+    async def _renew(self, gone: asyncio.subprocess.Process) -> asyncio.subprocess.Process:
+        """A new process in place of one that died; raises RefusalError where it does not start, and tries on."""
+        self._count(DIED)
+        await self._end(gone)
+        try:
+            return await self._spawn()
+        except (TimeoutError, *PIPE_ERRORS) as error:
+            self._keep_trying()
+            raise _refuse() from error
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
@@ -119,15 +132,22 @@ class DecoderPool:
             raise
         return process
 
-    def _replace(self, process: asyncio.subprocess.Process, why: str) -> None:
+    def _replace(self, gone: asyncio.subprocess.Process, why: str) -> None:
+        self._count(why)
+        self._keep_trying(gone)
+
+    def _count(self, why: str) -> None:
         logger.warning("a decoder %s; it is replaced", why)
         self.replaced += 1
-        task = asyncio.create_task(self._start_another(process))
+
+    def _keep_trying(self, gone: asyncio.subprocess.Process | None = None) -> None:
+        task = asyncio.create_task(self._start_another(gone))
         self._replacements.add(task)
         task.add_done_callback(self._replacements.discard)
 
-    async def _start_another(self, gone: asyncio.subprocess.Process) -> None:
-        await self._end(gone)
+    async def _start_another(self, gone: asyncio.subprocess.Process | None) -> None:
+        if gone:
+            await self._end(gone)
         while not self._stopping:
             try:
                 self._idle.put_nowait(await self._spawn())
@@ -143,6 +163,10 @@ class DecoderPool:
         await process.wait()
         assert process.stdin is not None
         process.stdin.close()
+
+
+def _refuse() -> RefusalError:
+    return RefusalError(503, "no decoder can be started; try again", retry_after=1)
 
 
 async def _wait_until_ready(process: asyncio.subprocess.Process) -> None:
