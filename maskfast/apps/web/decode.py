@@ -24,7 +24,6 @@ PIPE_ERRORS = (OSError, asyncio.IncompleteReadError, RuntimeError)
 """What a pipe to a process that died raises; RuntimeError is uvloop's for one that is closed already."""
 ATTEMPTS = 2
 """A decoder may die of something else than the picture, which is therefore tried once more, in a new one."""
-DIED = "died"
 PAUSE = 1.0
 """Seconds before a decoder that did not start is tried again."""
 
@@ -83,23 +82,22 @@ class DecoderPool:
             task.exception()
 
     async def _decode(self, name: str, data: bytes) -> np.ndarray:
-        process = await self._take()
         for attempt in range(ATTEMPTS):
+            process = await (self._start_one() if attempt else self._take())
             try:
                 kind, payload = await asyncio.wait_for(_ask(process, name, data), self.seconds)
             except TimeoutError as error:
-                self._replace(process, f"took longer than {self.seconds:g} s")
+                await self._drop(process, f"took longer than {self.seconds:g} s")
+                self._keep_trying()
                 raise ImageError(name, f"took longer than {self.seconds:g} s to decode") from error
             except PIPE_ERRORS:
-                if attempt + 1 < ATTEMPTS:
-                    process = await self._renew(process)
-                else:
-                    self._replace(process, DIED)
+                await self._drop(process, "died")
                 continue
             self._idle.put_nowait(process)
             if kind == PIXELS:
                 return np.frombuffer(payload, np.uint8).reshape(self.shape)
             raise ImageError(name, payload.decode())
+        self._keep_trying()
         raise ImageError(name, "stops the decoder")
 
     async def _take(self) -> asyncio.subprocess.Process:
@@ -109,10 +107,8 @@ class DecoderPool:
         except TimeoutError as error:
             raise _refuse() from error
 
-    async def _renew(self, gone: asyncio.subprocess.Process) -> asyncio.subprocess.Process:
-        """A new process in place of one that died; raises RefusalError where it does not start, and tries on."""
-        self._count(DIED)
-        await self._end(gone)
+    async def _start_one(self) -> asyncio.subprocess.Process:
+        """A new process; raises RefusalError where it does not start, which is then tried on."""
         try:
             return await self._spawn()
         except (TimeoutError, *PIPE_ERRORS) as error:
@@ -132,22 +128,18 @@ class DecoderPool:
             raise
         return process
 
-    def _replace(self, gone: asyncio.subprocess.Process, why: str) -> None:
-        self._count(why)
-        self._keep_trying(gone)
-
-    def _count(self, why: str) -> None:
+    async def _drop(self, process: asyncio.subprocess.Process, why: str) -> None:
         logger.warning("a decoder %s; it is replaced", why)
         self.replaced += 1
+        await self._end(process)
 
-    def _keep_trying(self, gone: asyncio.subprocess.Process | None = None) -> None:
-        task = asyncio.create_task(self._start_another(gone))
+    def _keep_trying(self) -> None:
+        """Start a process beside what goes on, however often that takes."""
+        task = asyncio.create_task(self._start_idle())
         self._replacements.add(task)
         task.add_done_callback(self._replacements.discard)
 
-    async def _start_another(self, gone: asyncio.subprocess.Process | None) -> None:
-        if gone:
-            await self._end(gone)
+    async def _start_idle(self) -> None:
         while not self._stopping:
             try:
                 self._idle.put_nowait(await self._spawn())

@@ -17,7 +17,7 @@ REFUSALS = {
     "415": "The body is no form, image or octet stream.",
     "421": "The server answers only to localhost.",
     "429": "Too many requests a minute; Retry-After says when to come back.",
-    "503": "Too many pictures at once; Retry-After says when to come back.",
+    "503": "Too many pictures at once, or no decoder starts; Retry-After says when to come back.",
 }
 
 

@@ -1,4 +1,3 @@
-import contextlib
 import json
 import os
 import re
@@ -60,20 +59,11 @@ def test_the_command_serves_a_bundle_and_ends_with_zero(toy_bundle) -> None:
     assert explained.json()["result"] == row
 
 
-def list_children(pid: int) -> list[int]:
-    """The processes that any of its threads started."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that has ended since
-            found += [int(child) for child in path.read_text().split()]
-    return found
-
-
 def test_ctrl_c_while_the_decoders_start_ends_it_without_a_word(toy_bundle) -> None:
     command = [sys.executable, "-m", "maskfast", "serve", "--model", str(toy_bundle), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as server:
-        deadline = time.monotonic() + 60
-        while not any(os.getsid(child) == child for child in list_children(server.pid)):
+        children, deadline = Path(f"/proc/{server.pid}/task/{server.pid}/children"), time.monotonic() + 60
+        while not any(os.getsid(int(child)) == int(child) for child in children.read_text().split()):
             if time.monotonic() > deadline:
                 server.kill()
                 pytest.fail("no decoder was started")

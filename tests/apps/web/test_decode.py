@@ -90,36 +90,22 @@ def test_a_picture_that_kills_two_decoders_is_refused() -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("pause", [0, 0.3])
-def test_a_decoder_killed_from_outside_costs_no_picture(loop: str, pause: float) -> None:
+@pytest.mark.parametrize(("count", "levels"), [(2, [5, 6]), (3, [5])], ids=["a picture each", "one for all"])
+def test_decoders_killed_from_outside_cost_no_picture(loop: str, pause: float, count: int, levels: list[int]) -> None:
     async def scenario() -> None:
-        pool = await make_pool(count=2)
+        pool = await make_pool(count=count)
         try:
             for pid in pool.list_pids():
                 os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(pause)
-            arrays = await asyncio.gather(*(pool.decode(str(level), make_picture(level)) for level in (5, 6)))
-            assert [int(array.max()) for array in arrays] == [5, 6]
+            arrays = await asyncio.gather(*(pool.decode(str(level), make_picture(level)) for level in levels))
+            assert [int(array.max()) for array in arrays] == levels
         finally:
             await pool.stop()
 
     factory = pytest.importorskip(loop, reason="uvloop is not made for this system").new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(scenario())
-
-
-@pytest.mark.parametrize("pause", [0, 0.3])
-def test_a_picture_that_meets_only_decoders_killed_from_outside_is_answered(pause: float) -> None:
-    async def scenario() -> None:
-        pool = await make_pool(count=3)
-        try:
-            for pid in pool.list_pids():
-                os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(pause)
-            assert (await pool.decode("a", make_picture(5))).max() == 5
-        finally:
-            await pool.stop()
-
-    asyncio.run(scenario())
 
 
 def test_a_caller_that_goes_away_leaves_the_decoder_usable() -> None:
