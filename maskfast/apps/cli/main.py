@@ -12,16 +12,34 @@ from typer.exceptions import TyperException
 from maskfast._version import __version__
 from maskfast.core.errors import MaskfastError
 
-VERB_MODULES: tuple[str, ...] = ("train", "models", "ensemble", "demo", "predict", "model", "evaluate", "serve", "data")
-"""Modules of this package, each with a `register(app)` that adds its verbs."""
+VERBS: dict[str, tuple[str, ...]] = {
+    "train": ("train",),
+    "models": ("models", "doctor"),
+    "ensemble": ("ensemble",),
+    "demo": ("demo",),
+    "predict": ("predict", "submit"),
+    "model": ("inspect", "convert"),
+    "evaluate": ("evaluate",),
+    "serve": ("serve", "watch", "space"),
+    "data": ("audit", "crop"),
+}
+"""Modules of this package, and the verbs that the `register(app)` of each adds."""
 
-app = typer.Typer(
-    name="maskfast",
-    help="Does this picture contain at least one person wearing a face mask? Train, score and serve the answer.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+
+def make_app(verb: str = "") -> typer.Typer:
+    """Return the command line, with the module of `verb` alone (the others cost time) or, where it is none, all."""
+    app = typer.Typer(
+        name="maskfast",
+        help="Does this picture contain at least one person wearing a face mask? Train, score and serve the answer.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_read_common_options)
+    named = [module for module, verbs in VERBS.items() if verb in verbs]
+    for module in named or VERBS:
+        import_module(f"maskfast.apps.cli.{module}").register(app)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -30,7 +48,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _read_common_options(
     version: Annotated[  # noqa: ARG001  typer calls its callback
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
@@ -41,10 +58,6 @@ def _read_common_options(
         os.environ["MASKFAST_DEBUG"] = "1"
 
 
-for _module in VERB_MODULES:
-    import_module(f"maskfast.apps.cli.{_module}").register(app)
-
-
 def main() -> NoReturn:
     """Run the command line with the process's arguments and exit with 0, 1 or 2 (130 when interrupted)."""
     sys.exit(run(sys.argv[1:]))
@@ -53,6 +66,7 @@ def main() -> NoReturn:
 def run(args: list[str]) -> int:
     """Run the command line with `args` and return the exit code; errors are printed to standard error."""
     try:
+        app = make_app(args[0] if args else "")
         return int(app(args or ["--help"], standalone_mode=False) or 0)
     except KeyboardInterrupt:
         return _report("interrupted", 130)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,14 +70,28 @@ LISTS = {"progressive", "views", "scene-sizes"}
 
 
 def register(app: typer.Typer) -> None:
-    """Add `train`, with a flag for each option."""
-    own = inspect.signature(train).parameters
-    flags = [_make_flag(name, text) for name, text in FLAGS.items()]
-    fixed = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    train.__signature__ = inspect.Signature([*fixed, *flags])  # type: ignore[attr-defined]
+    """Add `train` to the command line."""
     app.command("train")(train)
 
 
+def _take_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command a flag for each option, in place of its **flags."""
+    own = inspect.signature(command).parameters
+    fixed = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    flags = [_make_flag(name, text) for name, text in FLAGS.items()]
+    command.__signature__ = inspect.Signature([*fixed, *flags])  # type: ignore[attr-defined]
+    return command
+
+
+def _make_flag(name: str, text: str) -> inspect.Parameter:
+    kind = bool | None if name in SWITCHES else str | None
+    spelled = f"--{name}/--no-{name}" if name in SWITCHES else f"--{name}"
+    option = typer.Option(spelled, help=text, show_default=False)
+    variable = name.replace("-", "_")
+    return inspect.Parameter(variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+@_take_flags
 def train(
     data: Annotated[
         list[str] | None,
@@ -149,14 +164,6 @@ def _plan_ahead(engine: EngineChoice, address: str | None) -> "Ahead | None":
     from maskfast.apps.cluster.folds import train_folds_on_ray
 
     return partial(train_folds_on_ray, address=address)
-
-
-def _make_flag(name: str, text: str) -> inspect.Parameter:
-    kind = bool | None if name in SWITCHES else str | None
-    spelled = f"--{name}/--no-{name}" if name in SWITCHES else f"--{name}"
-    option = typer.Option(spelled, help=text, show_default=False)
-    variable = name.replace("-", "_")
-    return inspect.Parameter(variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
 def _gather_options(data: list[str] | None, flags: dict[str, Any], files: list[str | Path]) -> "TrainConfig":
