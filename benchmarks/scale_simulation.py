@@ -241,7 +241,7 @@ def measure(pictures: Path, model: Path | None, *, count: int, blocks: int) -> R
     from cluster_faults import repeat_pictures
 
     from maskfast.core.image import load_image
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
 
     predictor = load(model)
     with tempfile.TemporaryDirectory() as folder:

@@ -134,7 +134,7 @@ def ask_client(plan: dict[str, Any]) -> dict[str, Any]:
 def measure_bare(model: Path, pictures: list[str], seconds: float) -> dict[str, float]:
     """Pictures a second of the model alone: on decoded arrays, and on files through `predict_many`."""
     from maskfast.core.image import load_image
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
 
     predictor = load(model)
     arrays = np.stack([load_image(path, predictor.size, predictor.method) for path in pictures])[:16]
@@ -244,7 +244,7 @@ def main() -> None:
 
 def measure(model: Path | None, folder: Path | None, seconds: float, out: Path | None) -> None:
     from maskfast.core.errors import DataError
-    from maskfast.score.predictor import find_model
+    from maskfast.score.loading import find_model
 
     model = find_model(model)
     with find_pictures(folder) as pictures:

@@ -14,7 +14,7 @@ _HOME = {
     "MaskfastError": "maskfast.core.errors",
     "TrainConfig": "maskfast.core.config",
     "read_items": "maskfast.data.tables",
-    "load": "maskfast.score.predictor",
+    "load": "maskfast.score.loading",
     "Predictor": "maskfast.score.predictor",
     "Prediction": "maskfast.score.predictor",
     "get_transforms": "maskfast.learn.augment",
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from maskfast.learn.blocks import make_dls, mask_datablock
     from maskfast.learn.learner import find_lr, make_learner
     from maskfast.learn.train import train_learner
-    from maskfast.score.predictor import Prediction, Predictor, load
+    from maskfast.score.loading import load
+    from maskfast.score.predictor import Prediction, Predictor
 
 
 def __getattr__(name: str) -> Any:

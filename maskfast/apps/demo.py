@@ -31,7 +31,7 @@ def run_demo(out: str | Path, *, count: int = 1200, seed: int = SEED) -> DemoRes
     """
     from maskfast.data.demo import draw_demo
     from maskfast.learn.train import train_learner
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
     from maskfast.score.submission import write_submission
 
     started = time.monotonic()

@@ -3,7 +3,7 @@
 It needs no onnx package, so it also runs where only scoring is installed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -35,64 +35,76 @@ MAX_DEPTH = 32
 
 
 class Field(NamedTuple):
-    """How a field is written, its value (0 where it is no number), and the bytes it was read from."""
+    """How a field is written, its value (0 where it is no number), the bytes it was read from, and their place."""
 
     wire: int
     number: int
     content: memoryview
+    start: int
 
 
 Fields = dict[int, list[Field]]
 
 
-def walk_tensors(content: bytes | bytearray | memoryview) -> Iterator[Fields]:
+def walk_tensors(content: bytes | memoryview) -> Iterator[Fields]:
     """Yield the fields of every tensor in the file, each by its number in onnx.proto, in the order of the file.
 
     Raises ValueError or IndexError for bytes that are no ONNX file.
     """
-    return _walk(memoryview(content), _MODEL, 0)
+    return _walk(memoryview(content), _MODEL, 0, 0)
 
 
-def holds_int8(content: bytes) -> bool:
-    """Say whether a tensor in the file has signed 8-bit values."""
-    return any(last(fields, DATA_TYPE).number == _INT8 for fields in walk_tensors(content))
+def holds_int8(tensors: Iterable[Fields]) -> bool:
+    """Say whether one of the tensors has signed 8-bit values."""
+    return any(last(fields, DATA_TYPE).number == _INT8 for fields in tensors)
 
 
-def make_weights_unsigned(content: bytes) -> bytes:
+def make_weights_unsigned(content: bytes, tensors: Iterable[Fields]) -> bytes:
     """Return the ONNX file with its int8 tensors, weights and their zero points, as uint8: each value 128 more.
 
-    A weight stands for its distance from its zero point, so the file computes the same. Raises ValueError where the
-    values of such a tensor are not stored as raw bytes.
+    `tensors` are those of the file. A weight stands for its distance from its zero point, so the file computes the
+    same. Raises ValueError where the values of such a tensor are not stored as raw bytes.
     """
-    changed = bytearray(content)
-    for fields in walk_tensors(changed):
+    changes: list[tuple[int, bytes]] = []
+    for fields in tensors:
         if last(fields, DATA_TYPE).number != _INT8:
             continue
         if RAW_DATA not in fields:
             raise ValueError("an int8 tensor is not stored as raw bytes; write the bundle again")
-        last(fields, DATA_TYPE).content[0] = _UINT8
-        values = np.frombuffer(last(fields, RAW_DATA).content, np.uint8)
-        values ^= 0x80
-    return bytes(changed)
+        changes.append((last(fields, DATA_TYPE).start, bytes([_UINT8])))
+        values = last(fields, RAW_DATA)
+        changes.append((values.start, (np.frombuffer(values.content, np.uint8) ^ 0x80).tobytes()))
+    return _replace(content, changes)
 
 
-def shift_wide_filters(content: bytes) -> bytes:
+def shift_wide_filters(content: bytes, tensors: Iterable[Fields]) -> bytes:
     """Return the ONNX file with the int8 filters wider than a pixel, and their zero points, 1 less each.
 
-    A weight stands for its distance from its zero point, so the file computes the same. Filters of few input channels,
-    as those of each channel alone, stay; so does what is not stored as onnxruntime's quantiser stores it.
+    `tensors` are those of the file. A weight stands for its distance from its zero point, so the file computes the
+    same. Filters of few input channels, as those of each channel alone, stay; so does what is not stored as
+    onnxruntime's quantiser stores it.
     """
-    changed = bytearray(content)
-    tensors = {bytes(last(fields, NAME).content): fields for fields in walk_tensors(changed)}
-    for name, fields in tensors.items():
-        zero_point = tensors.get(name.removesuffix(_WEIGHT) + _ZERO_POINT)
+    named = {bytes(last(fields, NAME).content): fields for fields in tensors}
+    changes: list[tuple[int, bytes]] = []
+    for name, fields in named.items():
+        zero_point = named.get(name.removesuffix(_WEIGHT) + _ZERO_POINT)
         if zero_point is None or not _is_wide_filter(fields):
             continue
-        weights, zeros = (np.frombuffer(last(each, RAW_DATA).content, np.int8) for each in (fields, zero_point))
+        raw = [last(each, RAW_DATA) for each in (fields, zero_point)]
+        weights, zeros = (np.frombuffer(each.content, np.int8) for each in raw)
         if len(zeros) and not zeros.any() and weights.min() > -128:
-            weights -= 1
-            zeros -= 1
-    return bytes(changed)
+            changes += [(raw[0].start, (weights - 1).tobytes()), (raw[1].start, (zeros - 1).tobytes())]
+    return _replace(content, changes)
+
+
+def _replace(content: bytes, changes: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return `content` with other bytes at places that do not overlap."""
+    parts: list[bytes | memoryview] = []
+    whole, place = memoryview(content), 0
+    for start, new in sorted(changes):
+        parts += [whole[place:start], new]
+        place = start + len(new)
+    return b"".join([*parts, whole[place:]])
 
 
 def _is_wide_filter(fields: Fields) -> bool:
@@ -105,24 +117,24 @@ def _is_wide_filter(fields: Fields) -> bool:
 
 def last(fields: Fields, number: int) -> Field:
     """Return the last value of a field, as protobuf does where one comes twice; zero and empty where there is none."""
-    return fields[number][-1] if number in fields else Field(_LENGTH, 0, memoryview(b""))
+    return fields[number][-1] if number in fields else Field(_LENGTH, 0, memoryview(b""), 0)
 
 
-def _walk(message: memoryview, kind: int, depth: int) -> Iterator[Fields]:
+def _walk(message: memoryview, kind: int, depth: int, start: int) -> Iterator[Fields]:
     if depth > MAX_DEPTH:
         raise ValueError(f"its messages are nested deeper than {MAX_DEPTH}")
     if kind == _TENSOR:
         fields: Fields = {}
-        for number, field in _read_fields(message):
+        for number, field in _read_fields(message, start):
             _check_wire(number, field, _WIRES.get(number, field.wire))
             fields.setdefault(number, []).append(field)
         yield fields
         return
     children = _CHILDREN[kind]
-    for number, field in _read_fields(message):
+    for number, field in _read_fields(message, start):
         if number in children:
             _check_wire(number, field, _LENGTH)
-            yield from _walk(field.content, children[number], depth + 1)
+            yield from _walk(field.content, children[number], depth + 1, field.start)
 
 
 def _check_wire(number: int, field: Field, expected: int) -> None:
@@ -130,7 +142,7 @@ def _check_wire(number: int, field: Field, expected: int) -> None:
         raise ValueError(f"field {number} has wire type {field.wire}, expected {expected}")
 
 
-def _read_fields(message: memoryview) -> Iterator[tuple[int, Field]]:
+def _read_fields(message: memoryview, base: int) -> Iterator[tuple[int, Field]]:
     place, end = 0, len(message)
     while place < end:
         key, place = _read_varint(message, place)
@@ -138,7 +150,7 @@ def _read_fields(message: memoryview) -> Iterator[tuple[int, Field]]:
         if wire == _VARINT:
             start = place
             value, place = _read_varint(message, place)
-            yield number, Field(wire, value, message[start:place])
+            yield number, Field(wire, value, message[start:place], base + start)
             continue
         if wire == _LENGTH:
             length, place = _read_varint(message, place)
@@ -148,7 +160,7 @@ def _read_fields(message: memoryview) -> Iterator[tuple[int, Field]]:
             raise ValueError(f"wire type {wire} at byte {place}")
         if place + length > end:
             raise ValueError("it is truncated")
-        yield number, Field(wire, 0, message[place : place + length])
+        yield number, Field(wire, 0, message[place : place + length], base + place)
         place += length
 
 

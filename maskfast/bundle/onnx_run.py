@@ -1,5 +1,6 @@
 """The bytes of an ONNX file or a torch module, and pictures, go in; their answers come out."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from maskfast.bundle.onnx_bytes import holds_int8, make_weights_unsigned, shift_wide_filters
+from maskfast.bundle.onnx_bytes import Fields, holds_int8, make_weights_unsigned, shift_wide_filters, walk_tensors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession as Session
@@ -38,7 +39,8 @@ def run_scorer(scorer: "nn.Module", images: Images) -> tuple[Array, Array]:
 
 def run_onnx(path: Path, images: Images) -> tuple[Array, Array]:
     """Return logits (N, 2) and probabilities (N,) of the ONNX file for images (N, size, size, 3)."""
-    session = open_session(path.read_bytes())
+    content = path.read_bytes()
+    session = open_session(fit_weights(content, list(walk_tensors(content))))
     parts = [session.run(None, {"images": images[start : start + BATCH]}) for start in range(0, len(images), BATCH)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -46,7 +48,7 @@ def run_onnx(path: Path, images: Images) -> tuple[Array, Array]:
 def open_session(content: bytes, *, threads: int = 0) -> "Session":
     """Open an ONNX file on the processor, in `threads` threads or (0) one a core.
 
-    Raises whatever onnxruntime raises for a file that it cannot run, ValueError or IndexError for what is no ONNX file.
+    An 8-bit file must have gone through `fit_weights`. Raises whatever onnxruntime raises for what it cannot run.
     """
     import onnxruntime
 
@@ -55,20 +57,21 @@ def open_session(content: bytes, *, threads: int = 0) -> "Session":
     options.log_severity_level = _ERRORS
     # threads that wait by spinning take the cores from whatever decodes the next pictures
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    content = _fit_weights(content) if holds_int8(content) else content
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _fit_weights(content: bytes) -> bytes:
-    """Return an 8-bit file that answers the same, with the weights that suit this processor.
+def fit_weights(content: bytes, tensors: Sequence[Fields]) -> bytes:
+    """Return an ONNX file that answers the same, with the 8-bit weights (if it has any) that suit this processor.
 
-    Where signed weights would overflow, they are made unsigned: that is slower and right. Where the processor
-    multiplies tiles of bytes (AMX), wide filters get a zero point: onnxruntime has kernels of its own for filters
-    without, and they use no tiles.
+    `tensors` are those of the file. Where signed weights would overflow, they are made unsigned: that is slower and
+    right. Where the processor multiplies tiles of bytes (AMX), wide filters get a zero point: onnxruntime has kernels
+    of its own for filters without, and they use no tiles. Raises ValueError where weights are not stored as raw bytes.
     """
+    if not holds_int8(tensors):
+        return content
     if overflows():
-        return make_weights_unsigned(content)
-    return shift_wide_filters(content) if multiplies_tiles() else content
+        return make_weights_unsigned(content, tensors)
+    return shift_wide_filters(content, tensors) if multiplies_tiles() else content
 
 
 @cache

@@ -17,11 +17,16 @@ from maskfast.core.errors import BundleError
 _FLOAT_TYPES = {1: np.float32, 10: np.float16, 11: np.float64}
 
 
-def check_onnx(content: bytes | memoryview, *, name: str) -> None:
-    """Raise BundleError naming the file `name` where a tensor lies in another file or holds what is not finite."""
+def check_onnx(content: bytes | memoryview, *, name: str) -> list[Fields]:
+    """Return the tensors of an ONNX file.
+
+    Raises BundleError naming the file `name` where one lies in another file or holds what is not finite.
+    """
     try:
-        for tensor in walk_tensors(content):
+        tensors = list(walk_tensors(content))
+        for tensor in tensors:
             _check_tensor(tensor, name)
+        return tensors
     except (IndexError, ValueError) as error:
         raise BundleError(f"{name}: is no ONNX file: {error}") from error
 

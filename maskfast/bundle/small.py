@@ -1,12 +1,10 @@
 """A whole bundle goes in; the same answers in 4 MB, as the package carries them, come out: int8 ONNX and card alone."""
 
-import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
 from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest
-from maskfast.bundle.verify import find_listed, verify_bundle
+from maskfast.bundle.verify import read_listed, verify_bundle
 from maskfast.core.errors import BundleError
 from maskfast.core.files import replace_folder
 
@@ -22,17 +20,17 @@ def shrink_bundle(folder: str | Path, out: str | Path) -> Manifest:
     """
     folder, out = Path(folder), Path(out)
     manifest = verify_bundle(folder)
-    paths = [find_listed(folder, manifest, name) for name in KEPT]
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    kept = {name: read_listed(folder, manifest, name) for name in KEPT}
+    hashes = {name: manifest.sha256[name] for name in KEPT}
     left_out = {"model.onnx": "the package carries the int8 file alone"}
     told = {"weights": (), "sha256": hashes, "left_out": left_out, "config": _name_files(manifest.config)}
     small = manifest.model_copy(update=told | {"data": manifest.data | {"command": ""}})
     content = format_manifest(small)
-    if (size := len(content) + sum(path.stat().st_size for path in paths)) > MAX_BYTES:
+    if (size := len(content) + sum(map(len, kept.values()))) > MAX_BYTES:
         raise BundleError(f"{folder}: its small form has {size} bytes, more than {MAX_BYTES}; use a smaller network")
     with replace_folder(out) as temporary:
-        for path in paths:
-            shutil.copyfile(path, temporary / path.name)
+        for name, file_content in kept.items():
+            (temporary / name).write_bytes(file_content)
         (temporary / MANIFEST_FILE).write_bytes(content)
     return small
 

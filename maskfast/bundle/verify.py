@@ -3,11 +3,17 @@
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
 from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, read_manifest
 from maskfast.core.errors import BundleError
+
+CHUNK = 8 * 2**20
+"""Bytes hashed at a time: the fewer, the more often the thread waits for the interpreter, which is busy importing."""
 
 
 def verify_bundle(folder: str | Path) -> Manifest:
@@ -16,23 +22,59 @@ def verify_bundle(folder: str | Path) -> Manifest:
     Raises BundleError naming the file for one that is missing, changed, a symbolic link or not a plain file. Files
     that the manifest does not list are never opened. Nothing is written.
     """
+    with verify_meanwhile(folder) as manifest:
+        return manifest
+
+
+@contextmanager
+def verify_meanwhile(folder: str | Path) -> Iterator[Manifest]:
+    """Do what `verify_bundle` does while the body opens files of the bundle; each through `read_listed`, which checks.
+
+    Raises what the body raises, else BundleError at its end.
+    """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        for _ in pool.map(lambda item: _check_file(folder, *item), manifest.sha256.items()):
-            pass
-    return manifest
+    with ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) - 1))) as pool:  # a core is left to the body
+        checks = [pool.submit(_check_file, folder, *item) for item in manifest.sha256.items()]
+        try:
+            yield manifest
+            for check in checks:
+                check.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def find_listed(folder: Path, manifest: Manifest, name: str) -> Path:
-    """Return the path of the bundle's file `name`; raises BundleError where the manifest does not list it."""
+def read_listed(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """Return the bytes of the bundle's file `name`, those that the manifest was written for.
+
+    Raises BundleError where the manifest does not list it, or as `verify_bundle` does.
+    """
     if name not in manifest.sha256:
         reason = manifest.left_out.get(name, f"it is not listed in {MANIFEST_FILE}")
         raise BundleError(f"{folder / name}: this bundle has no such file: {reason}")
-    return folder / name
+    with _open_listed(folder, name) as file:
+        content = file.read()
+    _compare(folder / name, hashlib.sha256(content).hexdigest(), manifest.sha256[name])
+    return content
 
 
 def _check_file(folder: Path, name: str, sha256: str) -> None:
+    digest, part = hashlib.sha256(), bytearray(CHUNK)
+    with _open_listed(folder, name) as file:
+        while count := file.readinto(part):
+            digest.update(memoryview(part)[:count])
+    _compare(folder / name, digest.hexdigest(), sha256)
+
+
+def _compare(path: Path, seen: str, sha256: str) -> None:
+    if seen != sha256:
+        raise BundleError(
+            f"{path}: its sha256 is {seen[:12]}..., {MANIFEST_FILE} says {sha256[:12]}...; it was changed"
+        )
+
+
+@contextmanager
+def _open_listed(folder: Path, name: str) -> Iterator[BufferedReader]:
     path = folder / name
     for parent in PurePosixPath(name).parents:
         if str(parent) != "." and (folder / parent).is_symlink():
@@ -41,13 +83,9 @@ def _check_file(folder: Path, name: str, sha256: str) -> None:
         raise BundleError(f"{path}: is a symbolic link; a bundle holds plain files only")
     try:
         with open(path, "rb", opener=_open_plain) as file:
-            seen = hashlib.file_digest(file, "sha256").hexdigest()
+            yield file
     except OSError as error:
         raise BundleError(f"{path}: listed in {MANIFEST_FILE} but cannot be read: {error.strerror}") from error
-    if seen != sha256:
-        raise BundleError(
-            f"{path}: its sha256 is {seen[:12]}..., {MANIFEST_FILE} says {sha256[:12]}...; it was changed"
-        )
 
 
 def _open_plain(path: str, flags: int) -> int:

@@ -1,4 +1,4 @@
-"""A verified bundle folder goes in, its networks come out with their weights, every key and shape checked."""
+"""A bundle folder goes in, its networks come out with their weights, every key and shape checked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from maskfast.bundle.manifest import Manifest
 from maskfast.bundle.network import NetworkSpec, build_network
-from maskfast.bundle.verify import find_listed
+from maskfast.bundle.verify import read_listed
 from maskfast.core.errors import BundleError
 
 if TYPE_CHECKING:
@@ -17,12 +17,11 @@ def read_networks(folder: Path, manifest: Manifest) -> "list[nn.Module]":
     """Return the members of the bundle in `folder`, in evaluation mode.
 
     Raises BundleError naming the file and the tensor for a missing or unexpected key, a wrong shape or type, a value
-    that is not finite.
+    that is not finite, or a file that is not the one that the manifest lists.
     """
     if not manifest.weights:
         raise BundleError(f"{folder}: this bundle has no weights for torch, use the ONNX backend: --backend onnx")
-    paths = [find_listed(folder, manifest, name) for name in manifest.weights]
-    return [restore_network(manifest.network, _read_tensors(path), name=str(path)) for path in paths]
+    return [_read_network(folder, manifest, name) for name in manifest.weights]
 
 
 def restore_network(spec: NetworkSpec, tensors: "Mapping[str, Tensor]", *, name: str) -> "nn.Module":
@@ -48,11 +47,12 @@ def check_tensors(expected: "Mapping[str, Tensor]", seen: "Mapping[str, Tensor]"
             raise BundleError(f"{name}: {key}: has values that are not finite")
 
 
-def _read_tensors(path: Path) -> "dict[str, Tensor]":
+def _read_network(folder: Path, manifest: Manifest, name: str) -> "nn.Module":
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        return load_file(path)
+        tensors = load(read_listed(folder, manifest, name))
     except SafetensorError as error:
-        raise BundleError(f"{path}: is no safetensors file: {error}") from error
+        raise BundleError(f"{folder / name}: is no safetensors file: {error}") from error
+    return restore_network(manifest.network, tensors, name=str(folder / name))

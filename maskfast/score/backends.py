@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from maskfast.bundle.manifest import Manifest
-from maskfast.bundle.onnx_run import open_session
+from maskfast.bundle.onnx_run import fit_weights, open_session
 from maskfast.bundle.onnx_safety import check_onnx
-from maskfast.bundle.verify import find_listed
+from maskfast.bundle.verify import read_listed
 from maskfast.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -177,10 +177,9 @@ def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend
     if name == "auto":
         name = _choose_backend(manifest)
     if name in FILES:
-        path = find_listed(folder, manifest, FILES[name])
-        content = path.read_bytes()
-        check_onnx(content, name=str(path))
-        return OnnxBackend(content, source=str(path), size=manifest.size, name=name, threads=count_cores())
+        source = str(folder / FILES[name])
+        content = _read_onnx(folder, manifest, FILES[name], source)
+        return OnnxBackend(content, source=source, size=manifest.size, name=name, threads=count_cores())
     if name not in ("torch", "torch-fp32"):
         raise ConfigError(f"--backend {name}: unknown; use auto, onnx, int8, torch or torch-fp32")
     if importlib.util.find_spec("torch") is None:
@@ -203,6 +202,15 @@ def has_bf16(device: "torch.device") -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _read_onnx(folder: Path, manifest: Manifest, name: str, source: str) -> bytes:
+    content = read_listed(folder, manifest, name)
+    tensors = check_onnx(content, name=source)
+    try:
+        return fit_weights(content, tensors)
+    except ValueError as error:
+        raise BundleError(f"{source}: {error}") from error
 
 
 def _choose_backend(manifest: Manifest) -> BackendName:

@@ -1,4 +1,4 @@
-"""A bundle goes in, a Predictor comes out that turns pictures into calibrated probabilities of a mask."""
+"""Pictures go in, calibrated probabilities of a mask come out: what `load` makes of a bundle."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-import maskfast.bundle
-from maskfast.bundle.manifest import MANIFEST_FILE, Manifest
-from maskfast.bundle.verify import verify_bundle
+from maskfast.bundle.manifest import Manifest
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
 from maskfast.core.views import parse_view
-from maskfast.score.backends import LANE_IMAGES, Backend, BackendName, Images, count_cores, open_backend, run_parted
+from maskfast.score.backends import LANE_IMAGES, Backend, Images, count_cores, run_parted
 from maskfast.score.decode_worker import decode as decode_square
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_MODEL = Path("export/model")
-SMALL_MODEL = Path(maskfast.bundle.__file__).parent / "small"
 BATCH = 32
 AHEAD = 2
 """Batches that are decoded while one is scored (by each thread that scores)."""
@@ -182,30 +178,6 @@ class Predictor:
                 f"{self.folder}: {self.backend.name} gave a value that is not finite; the model is broken"
             )
         return logits, probability
-
-
-def load(path: str | Path | None = None, *, backend: BackendName = "auto", trust_pickle: bool = False) -> Predictor:
-    """Open the bundle folder `path`, verified, without opening a pickle and without writing anything.
-
-    Without `path`: export/model where there is a bundle, else the small model inside the package.
-    An export.pkl of fastai is read inertly and rebuilt in code; `trust_pickle` lets fastai open it instead, after what
-    it refers to was logged: that runs whatever its author put there.
-    Raises BundleError naming the file or field that is wrong.
-    """
-    folder = find_model(path)
-    if folder.is_file():
-        from maskfast.score.foreign import load_export
-
-        return load_export(folder, backend=backend, trust_pickle=trust_pickle)
-    manifest = verify_bundle(folder)
-    return Predictor(manifest, open_backend(folder, manifest, backend), folder=folder)
-
-
-def find_model(path: str | Path | None) -> Path:
-    """Return `path`, or where there is none the default: export/model, else the small model inside the package."""
-    if path is not None:
-        return Path(path)
-    return DEFAULT_MODEL if (DEFAULT_MODEL / MANIFEST_FILE).exists() else SMALL_MODEL
 
 
 def _name(image: ImageSource) -> str:

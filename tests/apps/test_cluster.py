@@ -23,7 +23,7 @@ from maskfast.apps.cluster.stages import Model, decode_block, read_bundle_files
 from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import ConfigError, DataError
 from maskfast.score.batch import score_to_file
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra maskfast[ray]")
 

@@ -9,7 +9,7 @@ from toys import draw_toy
 
 from maskfast.apps.cli.main import run
 from maskfast.learn.train import train_learner
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,7 +16,7 @@ from serving import make_picture
 from maskfast.apps.cli.main import run
 from maskfast.apps.space import GRADIO, write_space
 from maskfast.core.errors import BundleError, ConfigError
-from maskfast.score.predictor import SMALL_MODEL, load
+from maskfast.score.loading import SMALL_MODEL, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def test_the_scoring_that_is_carried_along_stands_alone(space: Path, toy_bundle:
     picture.write_bytes(make_picture(90))
     script = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'fastai', 'pandas', 'timm', 'matplotlib']))\n"
-        "import maskfast; from maskfast.score.predictor import load; from maskfast.score.explain import explain\n"
+        "import maskfast; from maskfast import load; from maskfast.score.explain import explain\n"
         "model = load('model'); explain(model, sys.argv[1])\n"
         "print(maskfast.__file__, model.predict(sys.argv[1]).probability)"
     )

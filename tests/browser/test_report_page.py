@@ -10,7 +10,7 @@ from PIL import Image
 
 from maskfast.data.tables import read_items
 from maskfast.score.evaluation import evaluate_items
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 from maskfast.score.report import write_report
 
 

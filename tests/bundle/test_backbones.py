@@ -10,7 +10,7 @@ from maskfast.bundle.backbones import describe_backbone, list_backbones
 from maskfast.bundle.costs import count_costs, describe_costs
 from maskfast.bundle.network import NetworkSpec, build_network
 from maskfast.bundle.store import Draft, write_bundle
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 LARGE_INPUT = {"inception_v3": 96, "inception_resnet_v2": 96, "xception": 96}
 """Networks whose strides leave nothing of a smaller picture."""

@@ -12,7 +12,7 @@ from maskfast.bundle.inspection import inspect_file
 from maskfast.bundle.network import NetworkSpec, build_network
 from maskfast.bundle.rebuild import swap_classes
 from maskfast.core.errors import BundleError, ConfigError
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 SIDE = 64
 pytestmark = pytest.mark.filterwarnings(

@@ -19,13 +19,13 @@ import maskfast.bundle.int8
 import maskfast.bundle.onnx
 import maskfast.bundle.onnx_run
 from maskfast.bundle.manifest import read_manifest
-from maskfast.bundle.onnx_bytes import make_weights_unsigned, shift_wide_filters
-from maskfast.bundle.onnx_run import open_session, overflows
+from maskfast.bundle.onnx_bytes import make_weights_unsigned, shift_wide_filters, walk_tensors
+from maskfast.bundle.onnx_run import fit_weights, open_session, overflows
 from maskfast.bundle.onnx_safety import check_onnx
 from maskfast.bundle.store import write_bundle
 from maskfast.core.errors import BundleError
 from maskfast.core.image import load_square
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 
 @pytest.fixture
@@ -145,6 +145,14 @@ def two_views(tmp_path_factory):
     return folder, draft.check_images
 
 
+def change(how, content):
+    return how(content, list(walk_tensors(content)))
+
+
+def fit(content):
+    return change(fit_weights, content)
+
+
 def make_product(weights: bytes):
     """A file that multiplies `a` (1, 4) uint8 by four int8 weights."""
     helper, tensors = onnx.helper, onnx.TensorProto
@@ -161,7 +169,7 @@ def make_product(weights: bytes):
 
 @pytest.mark.parametrize("weights", [b"\x7f" * 4, b"\x80" * 4, b"\x7f\x7f\x80\x81"])
 def test_products_of_bytes_are_exact_on_any_processor(weights):
-    (product,) = open_session(make_product(weights)).run(None, {"a": np.full((1, 4), 255, np.uint8)})
+    (product,) = open_session(fit(make_product(weights))).run(None, {"a": np.full((1, 4), 255, np.uint8)})
     assert product.item() == 255 * int(np.frombuffer(weights, np.int8).sum())
 
 
@@ -177,7 +185,7 @@ def test_an_unsigned_answer_is_the_signed_one(toy_bundle, toy_draft, monkeypatch
     seen = []
     for answer in (True, False):
         monkeypatch.setattr(maskfast.bundle.onnx_run, "overflows", lambda answer=answer: answer)
-        seen.append(open_session(content).run(["probability"], {"images": toy_draft.check_images})[0])
+        seen.append(open_session(fit(content)).run(["probability"], {"images": toy_draft.check_images})[0])
     assert np.abs(seen[0] - run_in_floats(content, toy_draft.check_images)).mean() < 0.005
     if not overflows():
         assert np.abs(seen[0] - seen[1]).max() < 1e-4
@@ -186,7 +194,7 @@ def test_an_unsigned_answer_is_the_signed_one(toy_bundle, toy_draft, monkeypatch
 def test_8_bits_do_not_overflow_on_any_processor(toy_bundle, toy_draft, two_views):
     for folder, images in ((toy_bundle, toy_draft.check_images), two_views):
         content = (folder / "model.int8.onnx").read_bytes()
-        seen = open_session(content).run(["probability"], {"images": images})[0]
+        seen = open_session(fit(content)).run(["probability"], {"images": images})[0]
         assert np.abs(seen - run_in_floats(content, images)).mean() < 0.005
 
 
@@ -200,7 +208,7 @@ def test_the_model_in_the_package_does_not_overflow(picture_folder):
 def test_unsigned_weights_say_the_same(two_views):
     folder, images = two_views
     signed = (folder / "model.int8.onnx").read_bytes()
-    unsigned = make_weights_unsigned(signed)
+    unsigned = change(make_weights_unsigned, signed)
     kinds = [{each.data_type for each in onnx.load_from_string(file).graph.initializer} for file in (signed, unsigned)]
     assert onnx.TensorProto.INT8 in kinds[0]
     assert onnx.TensorProto.INT8 not in kinds[1]
@@ -210,20 +218,20 @@ def test_unsigned_weights_say_the_same(two_views):
     assert np.abs(served - run_in_floats(signed, images)).mean() < 0.005
 
 
-def test_only_8_bit_files_are_fitted_to_the_processor(toy_bundle, monkeypatch):
-    fitted = []
-    monkeypatch.setattr(maskfast.bundle.onnx_run, "_fit_weights", lambda content: fitted.append(content) or content)
-    files = [(toy_bundle / name).read_bytes() for name in ("model.onnx", "model.int8.onnx")]
-    for content in files:
-        open_session(content)
-    assert fitted == files[1:]
+@pytest.mark.parametrize("processor", ["overflows", "multiplies_tiles"])
+def test_only_8_bit_files_are_fitted_to_the_processor(processor, toy_bundle, monkeypatch):
+    for name in ("overflows", "multiplies_tiles"):
+        monkeypatch.setattr(maskfast.bundle.onnx_run, name, lambda able=name == processor: able)
+    floats, bits = ((toy_bundle / name).read_bytes() for name in ("model.onnx", "model.int8.onnx"))
+    assert fit(floats) is floats
+    assert fit(bits) != bits
 
 
 def test_weights_that_cannot_be_made_unsigned_are_told():
     tensor = onnx.helper.make_tensor("w", onnx.TensorProto.INT8, [1], [3])
     graph = onnx.helper.make_graph([], "g", [], [], [tensor])
     with pytest.raises(ValueError, match="not stored as raw bytes"):
-        make_weights_unsigned(onnx.helper.make_model(graph).SerializeToString())
+        change(make_weights_unsigned, onnx.helper.make_model(graph).SerializeToString())
 
 
 def read_int8(content: bytes):
@@ -262,7 +270,7 @@ def make_filters(weights, zero=0):
 def test_wide_filters_with_a_zero_point_say_the_same():
     rng = np.random.default_rng(0)
     content = make_filters(rng.integers(-127, 128, (24, 32, 3, 3)))
-    shifted = shift_wide_filters(content)
+    shifted = change(shift_wide_filters, content)
     before, after = read_int8(content), read_int8(shifted)
     for name, values in before.items():
         np.testing.assert_array_equal(after[name], values - 1)
@@ -289,7 +297,7 @@ def test_other_filters_stay(shape, low, zero):
     weights = np.random.default_rng(0).integers(-127, 128, shape)
     weights.flat[0] = low
     content = make_filters(weights, zero)
-    assert shift_wide_filters(content) == content
+    assert change(shift_wide_filters, content) == content
 
 
 @pytest.mark.parametrize("tiles", [True, False])
@@ -297,7 +305,7 @@ def test_answers_are_the_same_with_tiles_and_without(tiles, toy_bundle, toy_draf
     monkeypatch.setattr(maskfast.bundle.onnx_run, "multiplies_tiles", lambda: tiles)
     for folder, images in ((toy_bundle, toy_draft.check_images), two_views):
         content = (folder / "model.int8.onnx").read_bytes()
-        seen = open_session(content).run(["probability"], {"images": images})[0]
+        seen = open_session(fit(content)).run(["probability"], {"images": images})[0]
         assert np.abs(seen - run_in_floats(content, images)).mean() < 0.005
 
 

@@ -11,7 +11,7 @@ from maskfast.bundle.store import write_bundle
 from maskfast.core.config import make_config
 from maskfast.core.config_files import read_config
 from maskfast.core.errors import BundleError
-from maskfast.score.predictor import find_model, load
+from maskfast.score.loading import find_model, load
 
 PACKAGED = Path(maskfast.bundle.__file__).parent / "small"
 

@@ -10,7 +10,7 @@ import torch
 
 from maskfast.apps.cli.main import run
 from maskfast.learn.loader import PictureLoader
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 TOY = ["--arch=simple_cnn", "--weights=none", "--size=32", "--epochs=1", "--batch-size=8", "--lr=0.02", "--device=cpu"]
 

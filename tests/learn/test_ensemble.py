@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from maskfast.bundle.store import Draft, write_bundle
 from maskfast.core.errors import BundleError, ConfigError
 from maskfast.learn.ensemble import ensemble_bundles, fit_weights, measure_loss
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 
 def answers(seed: int, noise: float) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from maskfast.learn.scenes.callbacks import FrozenLayers, PlaceLoss
 from maskfast.learn.scenes.loader import SceneLoader, learn_from_plain, learn_from_scenes
 from maskfast.learn.scenes.places import lose_places
 from maskfast.learn.train import resume_training, run_training
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 SCENES = {
     "arch": "simple_cnn", "weights": "none", "size": 64, "head": "mil", "hidden": 8, "dropout": 0.1, "sharpness": 2.0,

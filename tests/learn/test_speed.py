@@ -11,7 +11,7 @@ from torch import nn
 
 from maskfast.core.errors import ImageError
 from maskfast.learn import speed
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 BLOCK_BYTES = 256 * 2**20
 PATHS = [f"{number}.jpg" for number in range(1000)]

@@ -15,7 +15,7 @@ from maskfast.core.errors import ConfigError, DataError
 from maskfast.core.image import load_image
 from maskfast.learn import train
 from maskfast.learn.train import train_learner
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 TOY = {"arch": "simple_cnn", "weights": "none", "size": 32, "epochs": 2, "batch_size": 8, "lr": 0.02}
 

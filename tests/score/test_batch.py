@@ -19,7 +19,7 @@ from maskfast.core.errors import ConfigError, ImageError, MaskfastError
 from maskfast.core.image import load_image
 from maskfast.score.batch import score_inputs, score_to_file
 from maskfast.score.decoders import DecoderPool
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import load_image
 from maskfast.learn.validate import predict_logits
 from maskfast.score import backends
-from maskfast.score.predictor import AHEAD, SMALL_MODEL, load
+from maskfast.score.loading import SMALL_MODEL, load
+from maskfast.score.predictor import AHEAD
 
 
 @pytest.fixture(scope="module")

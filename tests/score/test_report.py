@@ -17,7 +17,8 @@ from maskfast.score.evaluation import Evaluation, evaluate_items
 from maskfast.score.explain import explain, make_explainer
 from maskfast.score.figures import draw_figures
 from maskfast.score.gallery import show_worst
-from maskfast.score.predictor import Predictor, load
+from maskfast.score.loading import load
+from maskfast.score.predictor import Predictor
 from maskfast.score.report import render_page, summarise, write_report, write_table
 
 HOSTILE = "<script>alert(1)</script>|&'.jpg"

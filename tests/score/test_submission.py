@@ -4,7 +4,8 @@ import shutil
 import pytest
 
 from maskfast.core.errors import ConfigError, DataError
-from maskfast.score.predictor import Prediction, load
+from maskfast.score.loading import load
+from maskfast.score.predictor import Prediction
 from maskfast.score.submission import check_submission, write_submission
 
 ORDER = [7, 2, 11, 0, 5]

@@ -59,7 +59,7 @@ def evaluate(
     from maskfast.apps.cli.console import say, show_progress
     from maskfast.core.files import make_folder
     from maskfast.score.evaluation import evaluate_data
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
     from maskfast.score.report import summarise, write_report, write_table
 
     def watch(rows: Iterable[Any]) -> Iterable[Any]:

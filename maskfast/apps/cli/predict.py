@@ -116,7 +116,7 @@ def submit(
 def _load(
     model: Path | None, backend: BackendChoice, threshold: float | None, *, trust_pickle: bool = False
 ) -> "Predictor":
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
 
     predictor = load(model, backend=backend.value, trust_pickle=trust_pickle)
     return predictor if threshold is None else predictor.with_threshold(threshold)

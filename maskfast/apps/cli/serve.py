@@ -47,7 +47,7 @@ def serve(
     from maskfast.apps.cli.console import say
     from maskfast.apps.web.server import run_server
     from maskfast.apps.web.settings import MEBIBYTE, ServeSettings
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
 
     if token is not None and not token.strip():
         raise ConfigError("--token: is empty; give a secret of at least a few characters")
@@ -89,7 +89,7 @@ def watch(
     """
     from maskfast.apps.cli.console import say
     from maskfast.apps.video.watch import WatchOptions, watch_source
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
 
     options = WatchOptions(
         smoothing=smoothing,
@@ -127,7 +127,7 @@ def space(
     """
     from maskfast.apps.cli.console import say
     from maskfast.apps.space import write_space
-    from maskfast.score.predictor import find_model
+    from maskfast.score.loading import find_model
 
     write_space(find_model(model), out, title=title)
     say(f"{out}: push it to https://huggingface.co/new-space, or start it with: python {out / 'app.py'}", quiet=quiet)

@@ -18,7 +18,8 @@ from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest
 from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import ConfigError
 from maskfast.score.backends import BackendName
-from maskfast.score.predictor import Prediction, find_model
+from maskfast.score.loading import find_model
+from maskfast.score.predictor import Prediction
 from maskfast.score.rows import ROW_WRITERS
 
 Track = Callable[[Iterator[Finished]], Iterable[Finished]]

@@ -19,7 +19,8 @@ from maskfast.core.files import replace_folder
 from maskfast.core.image import Method
 from maskfast.score.backends import BackendName
 from maskfast.score.decoders import DecoderPool
-from maskfast.score.predictor import Prediction, load
+from maskfast.score.loading import load
+from maskfast.score.predictor import Prediction
 
 FETCH_AHEAD = 8
 """Pictures that one decoder fetches from a store at a time: the store's answer takes longer than decoding one."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from maskfast.apps.cli.main import run
-from maskfast.score.predictor import load
+from maskfast.score.loading import load
 
 
 def run_program(*args, cwd=None):

@@ -50,7 +50,7 @@ def test_the_command_serves_a_bundle_and_ends_with_zero(toy_bundle) -> None:
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0
         assert server.stdout.read() == ""
-    from maskfast.score.predictor import load
+    from maskfast.score.loading import load
 
     expected = load(toy_bundle).predict(make_picture(90))
     (row,) = answer.json()["results"]
