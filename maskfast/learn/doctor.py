@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from maskfast._version import __version__
+from maskfast.bundle.onnx_run import multiplies_tiles
 from maskfast.core.cache import cache_dir
 from maskfast.learn.speed import choose_machine
 
@@ -54,6 +55,8 @@ def find_version(package: str) -> str | None:
 def _describe_int8(able: Mapping[str, Any]) -> str:
     if able.get("architecture") != "x86_64":
         return f"as onnxruntime does them on {platform.machine()}"
+    if multiplies_tiles():
+        return "multiplied in hardware, in tiles (AMX)"
     if able.get("avx512_vnni") or able.get("avx_vnni"):
         return "multiplied in hardware (VNNI)"
     return "no VNNI here: the same answers, less speed"

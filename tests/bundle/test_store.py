@@ -11,9 +11,10 @@ from toy_bundles import make_toy_draft
 
 from maskfast.bundle.manifest import format_manifest, parse_manifest, read_manifest
 from maskfast.bundle.store import write_bundle
-from maskfast.bundle.verify import verify_bundle
+from maskfast.bundle.verify import read_listed, verify_bundle, verify_meanwhile
 from maskfast.bundle.weights import read_networks
 from maskfast.core.errors import BundleError, ConfigError
+from maskfast.score.loading import load
 
 
 @pytest.fixture
@@ -113,6 +114,29 @@ def test_a_harmed_file_is_named(bundle, name, harm):
         os.mkfifo(path)
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
         verify_bundle(bundle)
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+def test_what_is_read_is_what_was_written_although_it_changed_after_the_check(bundle, name):
+    with verify_meanwhile(bundle) as manifest:
+        assert hashlib.sha256(read_listed(bundle, manifest, name)).hexdigest() == manifest.sha256[name]
+    flip_a_bit(bundle / name)
+    with pytest.raises(BundleError, match=rf"{name}: its sha256 is .*it was changed"):
+        read_listed(bundle, manifest, name)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch-fp32"])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+def test_a_changed_file_is_refused_whichever_file_answers(bundle, backend, name):
+    flip_a_bit(bundle / name)
+    with pytest.raises(BundleError, match=rf"{name}: its sha256 is .*it was changed"):
+        load(bundle, backend=backend)
 
 
 def test_a_symlinked_inner_folder_is_refused(tmp_path):

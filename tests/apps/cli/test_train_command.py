@@ -130,18 +130,20 @@ def test_doctor_says_what_will_be_used_and_why(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("able", "told"),
+    ("able", "tiles", "told"),
     [
-        ({"architecture": "x86_64", "avx512_vnni": True}, "multiplied in hardware (VNNI)"),
-        ({"architecture": "x86_64", "avx_vnni": True}, "multiplied in hardware (VNNI)"),
-        ({"architecture": "x86_64", "avx512_f": True}, "no VNNI here: the same answers, less speed"),
-        ({"architecture": "aarch64"}, f"as onnxruntime does them on {platform.machine()}"),
+        ({"architecture": "x86_64", "avx512_vnni": True}, True, "multiplied in hardware, in tiles (AMX)"),
+        ({"architecture": "x86_64", "avx512_vnni": True}, False, "multiplied in hardware (VNNI)"),
+        ({"architecture": "x86_64", "avx_vnni": True}, False, "multiplied in hardware (VNNI)"),
+        ({"architecture": "x86_64", "avx512_f": True}, False, "no VNNI here: the same answers, less speed"),
+        ({"architecture": "aarch64"}, False, f"as onnxruntime does them on {platform.machine()}"),
     ],
 )
 def test_doctor_says_how_8_bits_are_multiplied(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, able: dict[str, Any], told: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, able: dict[str, Any], tiles: bool, told: str
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able)
+    monkeypatch.setattr("maskfast.learn.doctor.multiplies_tiles", lambda: tiles)
     assert run(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["8 bits"] == told
 
