@@ -65,15 +65,15 @@ def make_weights_unsigned(content: bytes, tensors: Iterable[Fields]) -> bytes:
     `tensors` are those of the file. A weight stands for its distance from its zero point, so the file computes the
     same. Raises ValueError where the values of such a tensor are not stored as raw bytes.
     """
-    changes: list[tuple[int, bytes]] = []
+    changes: dict[int, bytes] = {}
     for fields in tensors:
         if last(fields, DATA_TYPE).number != _INT8:
             continue
         if RAW_DATA not in fields:
             raise ValueError("an int8 tensor is not stored as raw bytes; write the bundle again")
-        changes.append((last(fields, DATA_TYPE).start, bytes([_UINT8])))
+        changes[last(fields, DATA_TYPE).start] = bytes([_UINT8])
         values = last(fields, RAW_DATA)
-        changes.append((values.start, (np.frombuffer(values.content, np.uint8) ^ 0x80).tobytes()))
+        changes[values.start] = (np.frombuffer(values.content, np.uint8) ^ 0x80).tobytes()
     return _replace(content, changes)
 
 
@@ -85,7 +85,7 @@ def shift_wide_filters(content: bytes, tensors: Iterable[Fields]) -> bytes:
     onnxruntime's quantiser stores it.
     """
     named = {bytes(last(fields, NAME).content): fields for fields in tensors}
-    changes: list[tuple[int, bytes]] = []
+    changes: dict[int, bytes] = {}
     for name, fields in named.items():
         zero_point = named.get(name.removesuffix(_WEIGHT) + _ZERO_POINT)
         if zero_point is None or not _is_wide_filter(fields):
@@ -93,15 +93,15 @@ def shift_wide_filters(content: bytes, tensors: Iterable[Fields]) -> bytes:
         raw = [last(each, RAW_DATA) for each in (fields, zero_point)]
         weights, zeros = (np.frombuffer(each.content, np.int8) for each in raw)
         if len(zeros) and not zeros.any() and weights.min() > -128:
-            changes += [(raw[0].start, (weights - 1).tobytes()), (raw[1].start, (zeros - 1).tobytes())]
+            changes |= {each.start: (values - 1).tobytes() for each, values in zip(raw, (weights, zeros), strict=True)}
     return _replace(content, changes)
 
 
-def _replace(content: bytes, changes: Iterable[tuple[int, bytes]]) -> bytes:
-    """Return `content` with other bytes at places that do not overlap."""
+def _replace(content: bytes, changes: dict[int, bytes]) -> bytes:
+    """Return `content` with other bytes from each of these places on; none may reach into the next."""
     parts: list[bytes | memoryview] = []
     whole, place = memoryview(content), 0
-    for start, new in sorted(changes):
+    for start, new in sorted(changes.items()):
         parts += [whole[place:start], new]
         place = start + len(new)
     return b"".join([*parts, whole[place:]])
