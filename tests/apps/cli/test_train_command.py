@@ -150,6 +150,7 @@ def test_doctor_says_how_8_bits_are_multiplied(
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = ("torch", "fastai", "pydantic", "pandas")
-    code = f"import sys, maskfast.apps.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    build = "import sys; from maskfast.apps.cli.main import make_app; make_app()"
+    code = f"{build}; print([name for name in {heavy} if name in sys.modules])"
     run_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert run_.stdout.strip() == "[]"
