@@ -10,6 +10,7 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
 from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, read_manifest
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import BundleError
 
 CHUNK = 8 * 2**20
@@ -34,14 +35,14 @@ def verify_meanwhile(folder: str | Path) -> Iterator[Manifest]:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    with ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) - 1))) as pool:  # a core is left to the body
+    pool = ThreadPoolExecutor(min(4, max(1, count_cores() - 1)))  # a core is left to the body
+    try:
         checks = [pool.submit(_check_file, folder, *item) for item in manifest.sha256.items()]
-        try:
-            yield manifest
-            for check in checks:
-                check.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        yield manifest
+        for check in checks:
+            check.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def read_listed(folder: Path, manifest: Manifest, name: str) -> bytes:

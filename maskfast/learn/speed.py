@@ -12,8 +12,9 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from torch import Tensor, nn
 
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import ConfigError, ImageError
-from maskfast.score.backends import count_cores, has_bf16
+from maskfast.score.backends import has_bf16
 
 TIMED_PICTURES = 16
 """Pictures that are loaded to tell how long all of them take."""

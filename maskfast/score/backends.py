@@ -1,7 +1,6 @@
 """Batches of square uint8 pictures go in, logits and calibrated probabilities come out: through ONNX or torch."""
 
 import importlib.util
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from maskfast.bundle.manifest import Manifest
 from maskfast.bundle.onnx_run import fit_weights, open_session
 from maskfast.bundle.onnx_safety import check_onnx
 from maskfast.bundle.verify import read_listed
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -177,9 +177,9 @@ def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend
     if name == "auto":
         name = _choose_backend(manifest)
     if name in FILES:
-        source = str(folder / FILES[name])
-        content = _read_onnx(folder, manifest, FILES[name], source)
-        return OnnxBackend(content, source=source, size=manifest.size, name=name, threads=count_cores())
+        path = folder / FILES[name]
+        content = _read_onnx(path, manifest)
+        return OnnxBackend(content, source=str(path), size=manifest.size, name=name, threads=count_cores())
     if name not in ("torch", "torch-fp32"):
         raise ConfigError(f"--backend {name}: unknown; use auto, onnx, int8, torch or torch-fp32")
     if importlib.util.find_spec("torch") is None:
@@ -187,11 +187,6 @@ def open_backend(folder: Path, manifest: Manifest, name: BackendName) -> Backend
     from maskfast.bundle.weights import read_networks
 
     return TorchBackend(read_networks(folder, manifest), manifest, bf16=name == "torch")
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bf16(device: "torch.device") -> bool:
@@ -204,13 +199,13 @@ def has_bf16(device: "torch.device") -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def _read_onnx(folder: Path, manifest: Manifest, name: str, source: str) -> bytes:
-    content = read_listed(folder, manifest, name)
-    tensors = check_onnx(content, name=source)
+def _read_onnx(path: Path, manifest: Manifest) -> bytes:
+    content = read_listed(path.parent, manifest, path.name)
+    tensors = check_onnx(content, name=str(path))
     try:
         return fit_weights(content, tensors)
     except ValueError as error:
-        raise BundleError(f"{source}: {error}") from error
+        raise BundleError(f"{path}: {error}") from error
 
 
 def _choose_backend(manifest: Manifest) -> BackendName:

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from maskfast.bundle.manifest import Manifest
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import BundleError, ConfigError, ImageError
 from maskfast.core.image import ImageSource, load_image
 from maskfast.core.views import parse_view
-from maskfast.score.backends import LANE_IMAGES, Backend, Images, count_cores, run_parted
+from maskfast.score.backends import LANE_IMAGES, Backend, Images, run_parted
 from maskfast.score.decode_worker import decode as decode_square
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import ConfigError
 from maskfast.core.extras import import_extra
-from maskfast.score.backends import count_cores
 
 TCP_SECONDS = 4.0
 PROBE_SECONDS = 20.0

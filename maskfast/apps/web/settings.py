@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import ConfigError
-from maskfast.score.backends import count_cores
 
 MEBIBYTE = 1 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
