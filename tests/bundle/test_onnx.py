@@ -282,6 +282,18 @@ def test_wide_filters_with_a_zero_point_say_the_same():
         np.testing.assert_array_equal(*seen)
 
 
+def test_filters_that_share_a_zero_point_change_it_once():
+    rng = np.random.default_rng(0)
+    model = onnx.load_from_string(make_filters(rng.integers(-127, 128, (24, 32, 3, 3))))
+    other = rng.integers(-127, 128, (24, 32, 3, 3)).astype(np.int8)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(other, "w"))
+    content = model.SerializeToString()
+    before, after = read_int8(content), read_int8(change(shift_wide_filters, content))
+    assert set(before) == {"w", "w_quantized", "w_zero_point"}
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values - 1)
+
+
 @pytest.mark.parametrize(
     ("shape", "low", "zero"),
     [
