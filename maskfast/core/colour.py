@@ -1,6 +1,5 @@
 """Pictures of any of Pillow's modes go in, 8-bit RGB comes out."""
 
-import numpy as np
 from PIL import Image
 
 _ROWS = 64
@@ -42,6 +41,8 @@ def _scale_deep(img: Image.Image) -> Image.Image:
 
     16-bit modes always span 65535. Values beyond 65535 or below zero are stretched from their minimum and maximum.
     """
+    import numpy as np
+
     values = np.asarray(img)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():

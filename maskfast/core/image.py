@@ -15,18 +15,20 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from maskfast.core.colour import convert_to_rgb
 from maskfast.core.errors import ImageError
 from maskfast.core.formats import PLUGINS, describe_flaw, find_format, import_plugin
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
 Method: TypeAlias = Literal["squish", "pad", "crop"]
 
 MAX_PIXELS = 120_000_000
@@ -66,6 +68,8 @@ def load_image(
     the square and cuts what hangs over, evenly on both ends. Scaling is Pillow's antialiased bilinear.
     Raises ImageError, with `name` (default: the path) and the reason, for anything that is no usable picture.
     """
+    import numpy as np
+
     return np.array(load_square(source, size, method, name=name, max_pixels=max_pixels))
 
 
@@ -198,13 +202,11 @@ def _open(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         data = _read_behind(source)
         return source if data is None else _open_bytes(data)
-    if isinstance(source, np.ndarray):
-        return _open_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return _open_bytes(bytes(source))
     if isinstance(source, str | os.PathLike):
         return _open_bytes(_read_file(Path(source)))
-    raise _RefusedError(f"a {type(source).__name__} is no path, bytes, Pillow picture or array")
+    return _open_array(source)
 
 
 def _read_behind(img: Image.Image) -> bytes | None:
@@ -221,7 +223,11 @@ def _read_behind(img: Image.Image) -> bytes | None:
     return data
 
 
-def _open_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+def _open_array(array: "npt.NDArray[np.uint8]") -> Image.Image:
+    import numpy as np  # a process that decodes never meets one, and starts in half the time without
+
+    if not isinstance(array, np.ndarray):
+        raise _RefusedError(f"a {type(array).__name__} is no path, bytes, Pillow picture or array")
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
         raise _RefusedError(
             f"an array of shape {array.shape} and type {array.dtype} is not height x width x 3 of uint8"

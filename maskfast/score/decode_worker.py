@@ -45,14 +45,14 @@ def make_environment() -> dict[str, str]:
     return os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-def make_request(name: str, source: ImageSource | Stored) -> bytes:
+def make_request(name: str, source: "ImageSource | Stored") -> bytes:
     """Return the bytes that ask a worker for one picture."""
     content = pickle.dumps((name, source), protocol=5)
     return LENGTH.pack(len(content)) + content
 
 
 def decode(
-    name: str, source: ImageSource | Stored, size: int, method: Method, max_pixels: int = MAX_PIXELS
+    name: str, source: "ImageSource | Stored", size: int, method: Method, max_pixels: int = MAX_PIXELS
 ) -> Image.Image | ImageError:
     """Return the picture, square and in RGB, or the error that says why it cannot be used."""
     try:

@@ -49,10 +49,13 @@ class DecoderPool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._closed.set()
         self._watch.join()
-        for worker in list(self._all):
+        workers = list(self._all)
+        for worker in workers:  # all are told before one is waited for
+            worker.dismiss()
+        for worker in workers:
             self._drop(worker)
 
-    def decode(self, name: str, source: ImageSource | Stored) -> Pixels | ImageError:
+    def decode(self, name: str, source: "ImageSource | Stored") -> "Pixels | ImageError":
         """Return the pixels (size, size, 3), or an ImageError for a refusal, a crash or a picture that takes too long.
 
         Raises MaskfastError where no worker can be started at all.
@@ -112,7 +115,7 @@ class _Worker:
         self._deadline = float("inf")
         self.is_late = False
 
-    def ask(self, name: str, request: bytes, seconds: float) -> Pixels | ImageError:
+    def ask(self, name: str, request: bytes, seconds: float) -> "Pixels | ImageError":
         """Return the worker's answer; raises OSError or EOFError where it ended instead."""
         self._wait_until_ready()
         self._deadline = time.monotonic() + seconds
@@ -132,10 +135,14 @@ class _Worker:
             self.is_late = True
             self._process.kill()
 
-    def stop(self) -> int:
-        """End the process and return its exit code (minus the signal that ended it)."""
+    def dismiss(self) -> None:
+        """Tell the process that nothing more will be asked; it then ends by itself."""
         with suppress(OSError):  # a request that the process never read
             self._requests.close()
+
+    def stop(self) -> int:
+        """End the process and return its exit code (minus the signal that ended it)."""
+        self.dismiss()
         try:
             code = self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -201,6 +201,17 @@ def test_workers_give_the_loaders_pixels_and_end_with_the_pool(picture_folder):
     assert worker._process.poll() == 0
 
 
+def test_a_worker_starts_without_numpy_and_reads_usual_pictures_so(picture_folder):
+    code = (
+        "import sys; from pathlib import Path; from maskfast.score.decode_worker import decode; "
+        "sizes = [decode(path.name, path, 64, 'pad').size for path in sorted(Path(sys.argv[1]).iterdir())]; "
+        "print(len(sizes), set(sizes), 'numpy' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(picture_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == f"{len(list(picture_folder.iterdir()))} {{(64, 64)}} False"
+
+
 def test_a_worker_killed_from_outside_costs_no_picture(picture_folder):
     paths = sorted(picture_folder.iterdir())[:2]
     with DecoderPool(64, "pad") as pool, ThreadPoolExecutor(2) as threads:
