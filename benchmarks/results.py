@@ -12,7 +12,6 @@ on other pictures. Runs that differ only in their seed are one row: their mean a
 
 import argparse
 import json
-import os
 import platform
 import re
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from maskfast.bundle.manifest import read_manifest
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import DataError
 from maskfast.core.files import write_whole
 from maskfast.score.metrics import compute_metrics
@@ -66,12 +66,11 @@ def describe_machine() -> dict[str, Any]:
     """
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = re.findall(r"model name\s*:\s*(.+)", info)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": platform.system(),
         "processor": names[0] if names else platform.machine(),
         "instructions": sorted({"avx2", "avx512f", *FAST_FORMATS} & set(info.split())),
-        "cores": cores,
+        "cores": count_cores(),
     }
 
 

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from toy_bundles import make_toy_draft
 
+from maskfast.core.cores import count_cores
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give each of several test processes, and the programs it starts, its part of the cores.
@@ -15,7 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Threads of several processes that wait for one another on the same cores cost several times what they gain.
     """
     if processes := config.getoption("numprocesses", None):
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // processes)))
     # At Ray's own niceness of 15 its workers stand still while other tests compute.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  as Ray spells it
 

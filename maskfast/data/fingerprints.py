@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from maskfast.core.cache import cache_dir
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import ImageError
 from maskfast.core.image import open_image, read_file, read_header
 
@@ -68,7 +69,7 @@ def measure_pictures(
     with closing(_open_store()) as store:
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
-            parts.append(_make_frame(_measure_batch(store, batch, workers or os.cpu_count() or 1)))
+            parts.append(_make_frame(_measure_batch(store, batch, workers or count_cores())))
             if on_progress is not None:
                 on_progress(start + len(batch))
     return pd.concat(parts, ignore_index=True)

@@ -1,6 +1,5 @@
 """This machine flows in, what training and scoring will use here and why flows out."""
 
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import torch
 from maskfast._version import __version__
 from maskfast.bundle.onnx_run import multiplies_tiles
 from maskfast.core.cache import cache_dir
+from maskfast.core.cores import count_cores
 from maskfast.learn.speed import choose_machine
 
 PACKAGES = ("torch", "torchvision", "fastai", "timm", "onnxruntime", "numpy", "pandas", "pillow")
@@ -33,7 +33,7 @@ def examine_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: find_version(name) for name in PACKAGES},
         **{f"{name} ({extra})": find_version(name) or "not installed" for name, extra in EXTRAS.items()},
-        "processor": f"{os.cpu_count()} cores, {machine.threads} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{count_cores()} cores, {machine.threads} threads, {torch.backends.cpu.get_cpu_capability()}",
         "device": _describe_device(machine.device),
         "precision": f"{machine.precision}: {machine.why}",
         "memory layout": "channels last, which convolutions want",

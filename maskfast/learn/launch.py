@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskfast.core.config import TrainConfig
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import ConfigError
 from maskfast.core.extras import import_extra
 
@@ -29,7 +30,7 @@ def launch_training(config: TrainConfig, devices: int, *, flags: Sequence[str] =
         told.write_text(config.model_dump_json(exclude_unset=True))
         command = [sys.executable, "-m", "maskfast", "train", "--config", str(told), *flags]
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_port()), "WORLD_SIZE": str(devices)}
-        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // devices))}
+        threads = {"OMP_NUM_THREADS": str(max(1, count_cores() // devices))}
         news = [Path(folder) / f"{rank}.txt" for rank in range(devices)]
         processes = [_start(command, {**threads, **os.environ, **place}, rank, news[rank]) for rank in range(devices)]
         return _wait(processes, news)
@@ -69,7 +70,7 @@ def _check_devices(config: TrainConfig, devices: int) -> None:
 
     there = torch.cuda.device_count()
     if config.device == "cpu" or (config.device == "auto" and not there):
-        there = os.cpu_count() or 1
+        there = count_cores()
     if not 1 <= devices <= there:
         raise ConfigError(f"--devices {devices}: this machine has {there}; `maskfast doctor` lists them")
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from maskfast._version import __version__
 from maskfast.core.cache import cache_dir
+from maskfast.core.cores import count_cores
 from maskfast.core.errors import ImageError
 from maskfast.core.files import replace_folder
 from maskfast.core.image import Method, load_image
@@ -103,7 +104,7 @@ def decode_all(
         except ImageError as error:
             return error.reason
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         yield from zip(paths, pool.map(decode, paths), strict=True)
 
 

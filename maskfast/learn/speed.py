@@ -43,7 +43,7 @@ def choose_machine(precision: Precision = "auto", *, device: str = "auto") -> Ma
     Raises ConfigError for a device that is not there.
     """
     chosen = find_device(device)
-    threads = torch.get_num_threads()
+    threads = min(torch.get_num_threads(), count_cores())
     if precision != "auto":
         return Machine(chosen, precision, "as told", threads)
     if chosen.type == "cuda":
@@ -115,6 +115,20 @@ def keep_memory(device: torch.device) -> Iterator[None]:
     finally:
         _tell_allocator({_MMAP_MAX: _MMAP_MAX_DEFAULT, _TRIM_THRESHOLD: _TRIM_DEFAULT})
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def hold_threads(threads: int) -> Iterator[None]:
+    """Let torch compute in so many threads; it takes one a core of the machine, whatever its container is given."""
+    before = torch.get_num_threads()
+    if threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class ChannelsLast(Callback):  # type: ignore[misc]

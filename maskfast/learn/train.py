@@ -39,7 +39,7 @@ from maskfast.learn.runs import (
     read_state,
     watch_interrupts,
 )
-from maskfast.learn.speed import choose_machine, keep_memory
+from maskfast.learn.speed import choose_machine, hold_threads, keep_memory
 from maskfast.score.backends import has_bf16
 
 Data = str | os.PathLike[str]
@@ -139,7 +139,7 @@ def _fit_despite_faults(items: pd.DataFrame, setting: Setting, fold: int) -> tup
     forgiven = False
     while True:
         try:
-            with keep_memory(setting.machine.device):
+            with keep_memory(setting.machine.device), hold_threads(setting.machine.threads):
                 return fit_fold(items, setting, fold=fold, state=agree(read_state(setting.folder, fold))), setting
         except (RuntimeError, MemoryError) as error:
             if count_ranks() > 1:

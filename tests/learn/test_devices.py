@@ -51,7 +51,7 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.C
 def test_two_processes_write_the_bundle_that_one_does(
     toy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("maskfast.learn.launch.count_cores", lambda: 2)
     common = ["train", str(toy), *TOY, "--precision=fp32", "--ema=0.5", "--json"]
     assert run([*common, f"--out={tmp_path / 'one'}"]) == 0
     capfd.readouterr()

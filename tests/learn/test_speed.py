@@ -162,3 +162,21 @@ def read_free_bytes() -> int:
     allocator = ctypes.CDLL(None)
     allocator.mallinfo2.restype = MallocInfo
     return int(allocator.mallinfo2().fields[8])
+
+
+def test_training_takes_no_more_threads_than_the_container_gives_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(speed, "count_cores", lambda: before)
+    torch.set_num_threads(before + 1)
+    try:
+        threads = speed.choose_machine(device="cpu").threads
+        with speed.hold_threads(threads):
+            assert torch.get_num_threads() == threads == before
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_fewer_threads_than_cores_are_left_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "count_cores", lambda: torch.get_num_threads() + 1)
+    assert speed.choose_machine(device="cpu").threads == torch.get_num_threads()
