@@ -6,7 +6,6 @@ decoded; truncated files are refused; the EXIF orientation is applied; 16-bit an
 is laid on white; of an animation the first frame counts; colour profiles are ignored.
 """
 
-import io
 import math
 import os
 import stat
@@ -19,9 +18,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from maskfast.core.bounded import BoundedBytes
 from maskfast.core.colour import convert_to_rgb
 from maskfast.core.errors import ImageError
-from maskfast.core.formats import PLUGINS, describe_flaw, find_format, import_plugin
+from maskfast.core.formats import PLUGINS, describe_flaw, describe_scans, drop_needless_exif, find_format, import_plugin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,8 @@ MAX_PIXELS = 120_000_000
 """The most pixels a picture may have; the largest cameras of 2025 make 102 million."""
 MAX_BYTES = 256 * 1024 * 1024
 """The largest file that is read."""
+MAX_EXIF_BYTES = 2**16
+"""Of the EXIF that says how to turn a picture so many are read; a segment of a JPEG has no room for more."""
 DRAFT_MARGIN = 1.5
 """A JPEG is decoded at reduced scale only where that leaves this many times the pixels asked for on both sides: the
 smoothing that follows then nearly hides the difference from a full decode (on 606 photos of spot-the-mask, scaled to
@@ -258,7 +260,10 @@ def _open_bytes(data: bytes) -> Image.Image:
         import_plugin(kind)
     except ImportError as error:
         raise _RefusedError(f"{kind} cannot be read here: {error}") from error
-    return Image.open(io.BytesIO(data), formats=[kind])
+    img = Image.open(BoundedBytes(drop_needless_exif(data, kind)), formats=[kind])
+    if kind == "JPEG" and (flaw := describe_scans(data, img.width * img.height)):
+        raise _RefusedError(flaw)
+    return img
 
 
 def _turn_upright(img: Image.Image) -> Image.Image:
@@ -268,10 +273,27 @@ def _turn_upright(img: Image.Image) -> Image.Image:
 
 def _find_turn(img: Image.Image) -> Image.Transpose | None:
     try:
-        orientation = img.getexif().get(_ORIENTATION, 1)
+        orientation = _read_exif(img).get(_ORIENTATION, 1)
     except Exception:  # broken metadata around whole pixels: the picture is taken as it lies
         orientation = 1
     return _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+
+
+def _read_exif(img: Image.Image) -> Image.Exif:
+    """Return the EXIF of a picture, of a long one the beginning; raises anything where it is broken.
+
+    Each of its entries may tell of one and the same place, which Pillow copies for each.
+    """
+    if img.format == "PNG" and "exif" not in img.info:
+        img.load()  # a PNG may have it behind its pixels
+    if len(img.info.get("Raw profile type exif", "")) > 2 * MAX_EXIF_BYTES:  # in hexadecimal
+        raise _RefusedError("its EXIF is too long")
+    told = img.info.get("exif", b"")
+    if len(told) <= MAX_EXIF_BYTES:
+        return img.getexif()
+    exif = Image.Exif()
+    exif.load(told[:MAX_EXIF_BYTES])
+    return exif
 
 
 def _squish(img: Image.Image, size: int) -> Image.Image:

@@ -310,7 +310,114 @@ def test_bytes_after_the_end_do_no_harm(kind: str) -> None:
 
 def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
     data = encode(make_scene(), "JPEG", progressive=True)
-    assert "scans" in refuse(data[:-2] + b"\xff\xda" * 1000 + data[-2:])
+    assert refuse(data[:-2] + b"\xff\xda" * 1000 + data[-2:]) == "JPEG of more than 200 scans"
+
+
+def test_the_larger_a_jpeg_the_fewer_scans_it_may_have() -> None:
+    data = encode(Image.new("L", (8000, 8000)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    scans = data.count(b"\xff\xda")
+    assert load_image(data[:-2] + last * (37 - scans) + data[-2:], 32).shape == (32, 32, 3)
+    assert refuse(data[:-2] + last * (38 - scans) + data[-2:]) == "JPEG of more than 37 scans"
+
+
+def make_chunk(name: bytes, content: bytes = b"") -> bytes:
+    body = name + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def put_pieces(kind: str, piece: bytes, *, size: int) -> bytes:
+    """A picture with copies of `piece`, some bytes of metadata, ahead of its pixels."""
+    data = encode(make_scene(), kind)
+    at = {"PNG": 33, "JPEG": 2, "GIF": 13 + 3 * 2 ** ((data[10] & 7) + 1)}[kind]
+    return data[:at] + piece * (size // len(piece)) + data[at:]
+
+
+COMMENT = b"!\xfe\x03abc\x00"
+PIECES = [
+    ("PNG", make_chunk(b"tEXt", b"a\0b"), "in too many pieces"),
+    ("PNG", make_chunk(b"prVt"), "in too many pieces"),
+    ("PNG", make_chunk(b"IDAT"), "in too many pieces"),
+    ("JPEG", b"\xff\xfe\0\x03a", "in too many pieces"),
+    ("JPEG", b"\xff\xe0\0\2", "in too many pieces"),
+    ("JPEG", b"\xff", "in too many pieces"),
+    ("GIF", COMMENT, "GIF of more than 5000 blocks before its first frame"),
+    ("GIF", b"\0", "GIF of more than 5000 blocks before its first frame"),
+]
+
+
+@pytest.mark.parametrize(("kind", "piece", "reason"), PIECES)
+def test_a_file_in_millions_of_pieces_is_refused(kind: str, piece: bytes, reason: str) -> None:
+    assert refuse(put_pieces(kind, piece, size=5_000_000)) == reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "piece"), [(kind, piece) for kind, piece, _ in PIECES if piece != make_chunk(b"IDAT")]
+)
+def test_a_file_in_thousands_of_pieces_is_read(kind: str, piece: bytes) -> None:
+    assert np.array_equal(
+        load_image(put_pieces(kind, piece, size=4_000), 32), load_image(encode(make_scene(), kind), 32)
+    )
+
+
+def test_a_gif_of_millions_of_blocks_is_refused() -> None:
+    data = encode(make_scene(), "GIF")
+    assert refuse(data[:-1] + b"!\xfe" + b"\1a" * 2_000_000 + b"\0;") == "GIF of more than 2000000 blocks"
+    assert load_image(data[:-1] + b"!\xfe" + b"\1a" * 20_000 + b"\0;", 32).shape == (32, 32, 3)
+
+
+def test_a_png_of_millions_of_chunks_is_refused_without_a_look_at_them() -> None:
+    data = encode(make_scene(), "PNG")
+    assert refuse(data[:-12] + make_chunk(b"prVt") * 2_000_001 + data[-12:]) == "PNG of more than 2000000 chunks"
+
+
+def make_directory(size: int, *, entries: int, orientation: int | None = 6) -> bytes:
+    """A TIFF directory, as EXIF is one, whose entries all tell of the same nearly `size` bytes."""
+    count = entries + (orientation is not None)
+    at = 8 + 2 + 12 * count + 4
+    content = b"" if orientation is None else struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    content += b"".join(struct.pack("<HHII", 40_000 + index, 7, size - at, at) for index in range(entries))
+    return (b"II*\0\x08\0\0\0" + struct.pack("<H", count) + content + bytes(4)).ljust(size, b"\0")
+
+
+def put_exif(kind: str, exif: bytes) -> bytes:
+    if kind != "JPEG":
+        return encode(make_scene(), kind, exif=exif)
+    data = encode(make_scene(), kind)
+    parts = [b"Exif\0\0" + exif[start : start + 65_000] for start in range(0, len(exif), 65_000)]
+    return data[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts) + data[2:]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_exif_that_tells_of_one_place_again_and_again_takes_little_memory(kind: str) -> None:
+    orientation = None if kind == "AVIF" else 6  # Pillow would write another EXIF for it
+    data = put_exif(kind, make_directory(1_000_000, entries=100, orientation=orientation))
+    assert len(data) > 1_000_000
+    tracemalloc.start()
+    img, header = open_image(data), read_header(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert img.size == (header.width, header.height) == ((60, 90) if orientation else (90, 60))
+    assert peak < 30e6  # 100 copies would be 100 MB
+
+
+def test_a_tiff_that_tells_of_one_place_again_and_again_is_refused() -> None:
+    data = encode(make_scene(), "TIFF")
+    at = struct.unpack("<I", data[4:8])[0]
+    (count,) = struct.unpack("<H", data[at : at + 2])
+    entries = data[at + 2 : at + 2 + 12 * count]
+    more = b"".join(struct.pack("<HHII", 40_000 + index, 7, 500_000, 0) for index in range(200))
+    directory = struct.pack("<H", count + 200) + entries + more + bytes(4)
+    told = data[:4] + struct.pack("<I", len(data)) + data[8:] + directory + bytes(500_000)
+    assert refuse(told) == "its metadata tell of more than the file holds"
+    once = struct.pack("<H", count + 1) + entries + more[:12] + bytes(4)
+    read = data[:4] + struct.pack("<I", len(data)) + data[8:] + once + bytes(500_000)
+    assert np.array_equal(load_image(read, 32), load_image(data, 32))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_exif_that_begins_a_million_times_is_no_reason_to_wait(kind: str) -> None:
+    assert open_image(encode(make_scene(), kind, exif=b"Exif\0\0" * 300_000)).size == (90, 60)
 
 
 def test_pillow_warnings_stay_inside() -> None:

@@ -117,6 +117,16 @@ def truncate(data: bytearray) -> None:
     del data[len(data) // 2 :]
 
 
+EMPTY_CHUNK = struct.pack(">I", 0) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))
+
+
+def put_in(data: bytes, at: int, more: bytes) -> bytes:
+    return data[:at] + more + data[at:]
+
+
+GIF_OF_COMMENTS = put_in(encode(3, "GIF"), 13 + 3 * 2 ** ((encode(3, "GIF")[10] & 7) + 1), b"!\xfe\1a\0" * 6000)
+
+
 def nest_bomb(layers: int = 3) -> bytes:
     content = bytes(2**20)
     for _ in range(layers):
@@ -280,6 +290,11 @@ FOLDERS = [
     Case("a JPEG cut short", picture(encode(3, "JPEG")[:400]), "truncated", 1),
     Case("a PNG without its end", picture(encode(3)[:-12], "c.png"), "truncated file", 1),
     Case("a PNG that claims 60,000 x 60,000 pixels", picture(huge_png(), "c.png"), "pixels", 1),
+    Case(
+        "a PNG in 300,000 chunks", picture(put_in(encode(3), 33, EMPTY_CHUNK * 300_000), "c.png"), "too many pieces", 1
+    ),
+    Case("a GIF that begins with 6,000 comments", picture(GIF_OF_COMMENTS, "c.gif"), "more than 5000 blocks", 1),
+    Case("a JPEG of 300 scans", picture(put_in(encode(3, "JPEG"), -2, b"\xff\xda" * 300)), "more than 200 scans", 1),
     Case("a format that is not read, PCX", picture(encode(3, "PCX"), "c.png"), "not a picture", 1),
     Case("a VOC file with a bomb of entities", voc(LAUGHS), "no Pascal VOC annotation"),
     Case("a VOC file that reads /etc/passwd", voc(ENTITY), "no Pascal VOC annotation"),
@@ -303,7 +318,9 @@ No case shows a traceback, writes outside the cache and the named output, or tak
 
 Limits of archives (`maskfast.data.archives.ZipLimits`): 200,000 entries, 32 GiB in all, 2 GiB an entry, 200 times the
 packed size for entries of more than a megabyte. Archives inside archives are never opened. Limits of pictures
-(`maskfast.core.image`): 120 million pixels, 256 MiB a file; of tables 512 MiB, of one annotation 4 MiB.
+(`maskfast.core.image`): 120 million pixels, 256 MiB a file, 500,000 reads of it (`maskfast.core.bounded`),
+20 to 200 scans of a JPEG by its pixels, 5,000 blocks before a GIF's first frame, 64 KiB of EXIF; of tables 512 MiB, of
+one annotation 4 MiB.
 
 Names that begin with `=`, `+`, `-`, `@`, a tab or a carriage return would be formulas in a spreadsheet. In the tables
 that maskfast writes they get `./` in front, which names the same file and which every reader of maskfast ignores. The
