@@ -52,7 +52,7 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = {_TRANSPOSE[orientation] for orientation in (5, 6, 7, 8)}
-_ORIENTATION = 0x0112
+_TILE_WIDTH, _TILE_LENGTH, _ORIENTATION = 322, 323, 0x0112
 _ALLOWED = ", ".join(PLUGINS)
 
 
@@ -104,8 +104,9 @@ def open_image(
     """
     with _one_error(_name(source, name)), _hush_pillow():
         img = _open(source)
-        if img.width * img.height > max_pixels:
-            raise _RefusedError(f"{img.width} x {img.height} pixels are more than {max_pixels}")
+        for width, height, what in (*img.size, "pixels"), (*_find_tile(img), "pixels of a tile"):
+            if width * height > max_pixels:
+                raise _RefusedError(f"{width} x {height} {what} are more than {max_pixels}")
         if at_least and img.format == "JPEG" and img is not source:
             img.draft(None, (at_least, at_least))
         img.load()
@@ -264,6 +265,13 @@ def _open_bytes(data: bytes) -> Image.Image:
     if kind == "JPEG" and (flaw := describe_scans(data, img.width * img.height)):
         raise _RefusedError(flaw)
     return img
+
+
+def _find_tile(img: Image.Image) -> tuple[int, int]:
+    """Return width and height of the tiles of a TIFF, each of which is decoded whole, however small the picture is."""
+    tags = getattr(img, "tag_v2", {})
+    width, height = tags.get(_TILE_WIDTH), tags.get(_TILE_LENGTH)
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
 def _turn_upright(img: Image.Image) -> Image.Image:

@@ -279,6 +279,19 @@ def test_a_huge_header_is_refused_before_decoding(size: tuple[int, int]) -> None
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize(("side", "refused"), [(64, False), (30_000, True)])
+def test_a_small_tiff_of_huge_tiles_is_refused_before_decoding(side: int, refused: bool) -> None:
+    content = zlib.compress(bytes(64 * 64))
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 0, 325: len(content)}
+    tags[324] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + content
+    if refused:
+        assert refuse(data) == "30000 x 30000 pixels of a tile are more than 120000000"
+    else:
+        assert load_image(data, 32).max() == 0
+
+
 def test_the_pixel_bound_is_an_option() -> None:
     assert refuse(make_scene(10, 10), max_pixels=99) == "10 x 10 pixels are more than 99"
     assert load_image(make_scene(10, 10), 8, max_pixels=100).shape == (8, 8, 3)
