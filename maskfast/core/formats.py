@@ -89,7 +89,7 @@ def drop_needless_exif(data: bytes, name: str) -> bytes:
 
     Pillow reads EXIF while it opens these formats, and copies each entry, of which many may be the same large place. In
     a JPEG one segment of it is bounded by its 64 KB, where Pillow would join many; an AVIF is turned by properties of
-    its own, and no reader may go by its EXIF (MIAF, ISO/IEC 23000-22).
+    its own, by which Pillow goes whatever the EXIF says.
     """
     if name == "JPEG" and data.count(_EXIF) > 1:
         first = data.index(_EXIF) + len(_EXIF)
