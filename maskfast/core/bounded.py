@@ -30,7 +30,7 @@ class BoundedBytes(io.BytesIO):
         self._reads_left -= 1
         self._bytes_left -= len(content)
         if self._reads_left < 0:
-            raise TooManyReadsError("in too many pieces")
+            raise TooManyReadsError(f"made of too many pieces (more than {MAX_READS} reads)")
         if self._bytes_left < 0:
             raise TooManyReadsError("its metadata tell of more than the file holds")
         return content

@@ -348,12 +348,12 @@ def put_pieces(kind: str, piece: bytes, *, size: int) -> bytes:
 
 COMMENT = b"!\xfe\x03abc\x00"
 PIECES = [
-    ("PNG", make_chunk(b"tEXt", b"a\0b"), "in too many pieces"),
-    ("PNG", make_chunk(b"prVt"), "in too many pieces"),
-    ("PNG", make_chunk(b"IDAT"), "in too many pieces"),
-    ("JPEG", b"\xff\xfe\0\x03a", "in too many pieces"),
-    ("JPEG", b"\xff\xe0\0\2", "in too many pieces"),
-    ("JPEG", b"\xff", "in too many pieces"),
+    ("PNG", make_chunk(b"tEXt", b"a\0b"), "made of too many pieces (more than 500000 reads)"),
+    ("PNG", make_chunk(b"prVt"), "made of too many pieces (more than 500000 reads)"),
+    ("PNG", make_chunk(b"IDAT"), "made of too many pieces (more than 500000 reads)"),
+    ("JPEG", b"\xff\xfe\0\x03a", "made of too many pieces (more than 500000 reads)"),
+    ("JPEG", b"\xff\xe0\0\2", "made of too many pieces (more than 500000 reads)"),
+    ("JPEG", b"\xff", "made of too many pieces (more than 500000 reads)"),
     ("GIF", COMMENT, "GIF of more than 5000 blocks before its first frame"),
     ("GIF", b"\0", "GIF of more than 5000 blocks before its first frame"),
 ]
