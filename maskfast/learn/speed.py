@@ -117,20 +117,6 @@ def keep_memory(device: torch.device) -> Iterator[None]:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-@contextmanager
-def hold_threads(threads: int) -> Iterator[None]:
-    """Let torch compute in so many threads; it takes one a core of the machine, whatever its container is given."""
-    before = torch.get_num_threads()
-    if threads == before:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class ChannelsLast(Callback):  # type: ignore[misc]
     """Train with the channels innermost in memory, which convolutions want on processors and on tensor cores."""
 

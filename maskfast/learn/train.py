@@ -39,8 +39,8 @@ from maskfast.learn.runs import (
     read_state,
     watch_interrupts,
 )
-from maskfast.learn.speed import choose_machine, hold_threads, keep_memory
-from maskfast.score.backends import has_bf16
+from maskfast.learn.speed import choose_machine, keep_memory
+from maskfast.score.backends import has_bf16, hold_threads
 
 Data = str | os.PathLike[str]
 Ahead = Callable[[pd.DataFrame, Setting], None]

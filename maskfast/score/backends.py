@@ -3,8 +3,9 @@
 import importlib.util
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -129,7 +130,8 @@ class TorchBackend:
         import torch
 
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+        with hold_threads(count_cores()), torch.inference_mode(), autocast:
             logits, probability = self._scorer(batch)
         return logits.float().cpu().numpy(), probability.float().cpu().numpy()
 
@@ -148,14 +150,27 @@ class _TorchLane:
         return self
 
     def run(self, images: Images) -> Scores:
-        import torch
-
-        threads = torch.get_num_threads()  # a setting of the thread that calls, and of no other
-        torch.set_num_threads(1)
-        try:
+        with hold_threads(1):
             return self._backend.run(images)
-        finally:
-            torch.set_num_threads(threads)
+
+
+@contextmanager
+def hold_threads(most: int) -> Iterator[None]:
+    """Let torch compute in so many threads at most, for the thread that calls and for no other.
+
+    By itself torch takes one for each core of the machine, whatever its container is given.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if before <= most:
+        yield
+        return
+    torch.set_num_threads(most)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_parted(backend: Backend, images: Images) -> Scores:

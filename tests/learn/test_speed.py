@@ -11,6 +11,7 @@ from torch import nn
 
 from maskfast.core.errors import ImageError
 from maskfast.learn import speed
+from maskfast.score.backends import hold_threads
 from maskfast.score.loading import load
 
 BLOCK_BYTES = 256 * 2**20
@@ -170,7 +171,7 @@ def test_training_takes_no_more_threads_than_the_container_gives_cores(monkeypat
     torch.set_num_threads(before + 1)
     try:
         threads = speed.choose_machine(device="cpu").threads
-        with speed.hold_threads(threads):
+        with hold_threads(threads):
             assert torch.get_num_threads() == threads == before
         assert torch.get_num_threads() == before + 1
     finally:

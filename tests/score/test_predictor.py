@@ -245,6 +245,21 @@ def test_a_lane_of_torch_leaves_the_threads_of_others_alone(monkeypatch, toy_bun
         torch.set_num_threads(before)
 
 
+def test_torch_takes_no_more_threads_than_the_container_gives_cores(monkeypatch, toy_bundle, toy_draft):
+    monkeypatch.setattr(backends, "count_cores", lambda: 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        backend, seen = load(toy_bundle, backend="torch-fp32").backend, []
+        backend._scorer.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+        backend.run(toy_draft.check_images[:1])
+        backend.lane.run(toy_draft.check_images[:1])
+        assert seen == [2, 1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_lanes_are_the_model_that_was_verified(monkeypatch, tmp_path):
     monkeypatch.setattr(backends, "count_cores", lambda: 2)
     shutil.copytree(SMALL_MODEL, tmp_path / "model")
