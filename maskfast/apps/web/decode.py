@@ -49,8 +49,8 @@ class DecoderPool:
         self._stopping = False
 
     async def start(self) -> None:
-        """Start the processes."""
-        for process in await asyncio.gather(*(self._spawn() for _ in range(self.count))):
+        """Start the processes, twice one that ends instead: Ctrl-C reaches it before its session is its own."""
+        for process in await asyncio.gather(*(self._spawn_first() for _ in range(self.count))):
             self._idle.put_nowait(process)
 
     async def stop(self) -> None:
@@ -114,6 +114,12 @@ class DecoderPool:
         except (TimeoutError, *PIPE_ERRORS) as error:
             self._keep_trying()
             raise _refuse() from error
+
+    async def _spawn_first(self) -> asyncio.subprocess.Process:
+        try:
+            return await self._spawn()
+        except PIPE_ERRORS:
+            return await self._spawn()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE

@@ -28,7 +28,8 @@ def run_server(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            announce(format_address(settings.host, listener))
+            if self.started:
+                announce(format_address(settings.host, listener))
 
     config = uvicorn.Config(
         create_app(predictor, settings),

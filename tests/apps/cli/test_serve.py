@@ -69,7 +69,7 @@ def test_ctrl_c_while_the_decoders_start_ends_it_without_a_word(toy_bundle) -> N
                 pytest.fail("no decoder was started")
         os.killpg(server.pid, signal.SIGINT)  # as a terminal does: to all that run in its foreground
         news = server.stderr.read()
-        assert server.wait(60) == 0
+        assert server.wait(60) == 0, news
     assert "Traceback" not in news
     assert "ERROR" not in news
 

@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +122,36 @@ def test_a_caller_that_goes_away_leaves_the_decoder_usable() -> None:
             await pool.stop()
 
     asyncio.run(scenario())
+
+
+ONCE_KILLED = """
+import os, signal, sys
+try:
+    os.close(os.open(sys.argv[1], os.O_CREAT | os.O_EXCL))
+    os.kill(os.getpid(), signal.SIGINT)
+except FileExistsError:
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_a_decoder_that_ctrl_c_ends_as_it_starts_is_started_again(tmp_path: Path) -> None:
+    async def scenario(command: list[str]) -> np.ndarray:
+        pool = DecoderPool(command, size=32, count=2, seconds=5)
+        await pool.start()
+        try:
+            return await pool.decode("a.png", make_picture(64))
+        finally:
+            await pool.stop()
+
+    command = [sys.executable, "-c", ONCE_KILLED, str(tmp_path / "killed"), *make_command(32, "squish")]
+    assert asyncio.run(scenario(command)).shape == (32, 32, 3)
+    assert (tmp_path / "killed").exists()
+
+
+def test_a_pool_whose_decoders_never_start_does_not_either() -> None:
+    pool = DecoderPool([sys.executable, "-c", ""], size=32, count=2, seconds=5)
+    with pytest.raises(asyncio.IncompleteReadError):
+        asyncio.run(pool.start())
 
 
 def test_stopping_ends_every_process() -> None:
