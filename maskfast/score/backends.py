@@ -118,7 +118,8 @@ class TorchBackend:
         self.name = "torch" if self._bf16 else "torch-fp32"
         scorer = make_scorer([fold_norms(network) for network in networks] if self._bf16 else networks, manifest)
         self._scorer = scorer.to(self._device).to(memory_format=torch.channels_last)
-        self.lanes = count_cores() if self._device.type == "cpu" else 1
+        self._cores = count_cores()
+        self.lanes = self._cores if self._device.type == "cpu" else 1
 
     @property
     def lane(self) -> "Backend":
@@ -131,7 +132,7 @@ class TorchBackend:
 
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
-        with hold_threads(count_cores()), torch.inference_mode(), autocast:
+        with hold_threads(self._cores), torch.inference_mode(), autocast:
             logits, probability = self._scorer(batch)
         return logits.float().cpu().numpy(), probability.float().cpu().numpy()
 

@@ -247,12 +247,14 @@ def test_an_array_of_another_shape_or_type_is_refused() -> None:
     assert "NoneType" in refuse(None)
 
 
-def make_png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+def make_chunk(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
+
+def make_png_header(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    pixels = zlib.compress(b"\0")
+    return b"\x89PNG\r\n\x1a\n" + make_chunk(b"IHDR", header) + make_chunk(b"IDAT", pixels) + make_chunk(b"IEND")
 
 
 def test_a_missing_empty_or_special_file(tmp_path: Path) -> None:
@@ -332,11 +334,6 @@ def test_the_larger_a_jpeg_the_fewer_scans_it_may_have() -> None:
     scans = data.count(b"\xff\xda")
     assert load_image(data[:-2] + last * (37 - scans) + data[-2:], 32).shape == (32, 32, 3)
     assert refuse(data[:-2] + last * (38 - scans) + data[-2:]) == "JPEG of more than 37 scans"
-
-
-def make_chunk(name: bytes, content: bytes = b"") -> bytes:
-    body = name + content
-    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def put_pieces(kind: str, piece: bytes, *, size: int) -> bytes:

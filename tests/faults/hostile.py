@@ -117,7 +117,9 @@ def truncate(data: bytearray) -> None:
     del data[len(data) // 2 :]
 
 
-EMPTY_CHUNK = struct.pack(">I", 0) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def put_in(data: bytes, at: int, more: bytes) -> bytes:
@@ -145,13 +147,8 @@ def nested(folder: Path) -> Path:
 
 
 def huge_png() -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND")
 
 
 def folders(*names: str) -> Callable[[Path], Path]:
@@ -291,7 +288,10 @@ FOLDERS = [
     Case("a PNG without its end", picture(encode(3)[:-12], "c.png"), "truncated file", 1),
     Case("a PNG that claims 60,000 x 60,000 pixels", picture(huge_png(), "c.png"), "pixels", 1),
     Case(
-        "a PNG in 300,000 chunks", picture(put_in(encode(3), 33, EMPTY_CHUNK * 300_000), "c.png"), "too many pieces", 1
+        "a PNG in 300,000 chunks",
+        picture(put_in(encode(3), 33, chunk(b"prVt") * 300_000), "c.png"),
+        "too many pieces",
+        1,
     ),
     Case("a GIF that begins with 6,000 comments", picture(GIF_OF_COMMENTS, "c.gif"), "more than 5000 blocks", 1),
     Case("a JPEG of 300 scans", picture(put_in(encode(3, "JPEG"), -2, b"\xff\xda" * 300)), "more than 200 scans", 1),
@@ -318,9 +318,9 @@ No case shows a traceback, writes outside the cache and the named output, or tak
 
 Limits of archives (`maskfast.data.archives.ZipLimits`): 200,000 entries, 32 GiB in all, 2 GiB an entry, 200 times the
 packed size for entries of more than a megabyte. Archives inside archives are never opened. Limits of pictures
-(`maskfast.core.image`): 120 million pixels, 256 MiB a file, 500,000 reads of it (`maskfast.core.bounded`),
-20 to 200 scans of a JPEG by its pixels, 5,000 blocks before a GIF's first frame, 64 KiB of EXIF; of tables 512 MiB, of
-one annotation 4 MiB.
+(`maskfast.core.image`): 120 million pixels (and as many of a tile of a TIFF), 256 MiB a file, 500,000 reads of it
+(`maskfast.core.bounded`), 20 to 200 scans of a JPEG by its pixels, 5,000 blocks before a GIF's first frame, 64 KiB of
+EXIF; of tables 512 MiB, of one annotation 4 MiB.
 
 Names that begin with `=`, `+`, `-`, `@`, a tab or a carriage return would be formulas in a spreadsheet. In the tables
 that maskfast writes they get `./` in front, which names the same file and which every reader of maskfast ignores. The
