@@ -38,7 +38,7 @@ _MAGIC = {
     b"MM\0+": "TIFF",
 }
 _EXIF = b"Exif\0\0"
-_AVIF_EXIF = re.compile(rb"(infe.{8,10})Exif", re.DOTALL)  # ISO/IEC 14496-12, 8.11.6: an item's entry, then its type
+_ISO_EXIF = re.compile(rb"(infe.{8,10})Exif", re.DOTALL)  # ISO/IEC 14496-12, 8.11.6: an item's entry, then its type
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
@@ -61,8 +61,11 @@ def _find_iso_format(data: bytes) -> str | None:
 
 
 def import_plugin(name: str) -> None:
-    """Teach Pillow the format `name`; ImportError where the plugin or its codec is not installed."""
-    module = import_module(PLUGINS[name])
+    """Teach Pillow the format `name`; raises ImportError, with what to do, where its plugin or codec is missing."""
+    try:
+        module = import_module(PLUGINS[name])
+    except ModuleNotFoundError as error:
+        raise ImportError(f"pip install {'pillow-heif' if name == 'HEIF' else '--upgrade pillow'}") from error
     if name == "HEIF":
         module.register_heif_opener()
     if not getattr(module, "SUPPORTED", True):
@@ -88,14 +91,14 @@ def drop_needless_exif(data: bytes, name: str) -> bytes:
     """Return the bytes of format `name` with no EXIF but what says how to turn the picture, as long as before.
 
     Pillow reads EXIF while it opens these formats, and copies each entry, of which many may be the same large place. In
-    a JPEG one segment of it is bounded by its 64 KB, where Pillow would join many; an AVIF is turned by properties of
-    its own, by which Pillow goes whatever the EXIF says.
+    a JPEG one segment of it is bounded by its 64 KB, where Pillow would join many; AVIF and HEIF are turned by
+    properties of their own, by which Pillow goes whatever the EXIF says.
     """
     if name == "JPEG" and data.count(_EXIF) > 1:
         first = data.index(_EXIF) + len(_EXIF)
         return data[:first] + data[first:].replace(_EXIF, bytes(len(_EXIF)))
-    if name == "AVIF":
-        return _AVIF_EXIF.sub(rb"\1skip", data)
+    if name in ("AVIF", "HEIF"):
+        return _ISO_EXIF.sub(rb"\1skip", data)
     return data
 
 

@@ -1,6 +1,7 @@
 import io
 import random
 import struct
+import sys
 import threading
 import time
 import tracemalloc
@@ -11,17 +12,23 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageOps
 
 from maskfast.core.errors import ImageError
 from maskfast.core.image import load_image, open_image, read_header
 
+LOSSY = {"AVIF", "HEIF"}
+
 
 def make_scene(width: int = 90, height: int = 60, *, seed: int = 0) -> Image.Image:
     """A smooth coloured picture without any symmetry."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+pillow_heif.register_heif_opener()
 
 
 def encode(img: Image.Image, kind: str, **options: object) -> bytes:
@@ -42,19 +49,19 @@ def difference(first: object, second: object) -> np.ndarray:
     return np.abs(np.asarray(first).astype(int) - np.asarray(second).astype(int))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "AVIF", "HEIF"])
 def test_the_eight_orientations_give_the_same_array(kind: str) -> None:
     scene = make_scene()
     back = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # EXIF 2.32, table 6: undoes what the tag says
     assert back[6] == Image.Transpose.ROTATE_90
+    best = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100}, "HEIF": {"quality": -1, "chroma": 444}}
     arrays = []
     for orientation, undo in back.items():
         exif = Image.Exif()
         exif[0x0112] = orientation
         stored = scene if undo is None else scene.transpose(Image.Transpose(undo))
-        options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "AVIF" else {}
-        arrays.append(load_image(encode(stored, kind, exif=exif, **options), 48))
-    tolerance = 6 if kind == "AVIF" else 0  # lossy, so that the turned picture is coded otherwise
+        arrays.append(load_image(encode(stored, kind, exif=exif.tobytes(), **best.get(kind, {})), 48))
+    tolerance = 6 if kind in LOSSY else 0  # lossy, so that the turned picture is coded otherwise
     assert all(difference(array, arrays[0]).max() <= tolerance for array in arrays)
 
 
@@ -106,7 +113,7 @@ def with_alpha(mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "HEIF"])
 def test_transparency_is_laid_on_white(mode: str, kind: str) -> None:
     data = encode(with_alpha(mode), kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
     assert difference(open_image(data), on_white(Image.open(io.BytesIO(data)))).max() <= 1
@@ -132,7 +139,7 @@ def test_gif_transparency_is_laid_on_white() -> None:
     [
         ("1", "PNG"), ("L", "PNG"), ("P", "PNG"), ("RGB", "PNG"), ("L", "JPEG"), ("RGB", "JPEG"), ("CMYK", "JPEG"),
         ("P", "GIF"), ("RGB", "WEBP"), ("P", "BMP"), ("RGB", "BMP"), ("1", "TIFF"), ("CMYK", "TIFF"),
-        ("RGB", "TIFF"), ("RGB", "AVIF"),
+        ("RGB", "TIFF"), ("RGB", "AVIF"), ("RGB", "HEIF"), ("L", "HEIF"),
     ],
 )  # fmt: skip
 def test_modes_are_what_pillow_converts_them_to(mode: str, kind: str) -> None:
@@ -299,7 +306,7 @@ def test_the_pixel_bound_is_an_option() -> None:
     assert load_image(make_scene(10, 10), 8, max_pixels=100).shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.95])
 def test_truncated_files_are_refused(kind: str, kept: float) -> None:
     data = encode(make_scene(300, 200), kind)
@@ -392,15 +399,16 @@ def make_directory(size: int, *, entries: int, orientation: int | None = 6) -> b
 
 def put_exif(kind: str, exif: bytes) -> bytes:
     if kind != "JPEG":
-        return encode(make_scene(), kind, exif=exif)
+        with warnings.catch_warnings(action="ignore"):  # Pillow looks at what it writes, and may warn of it
+            return encode(make_scene(), kind, exif=exif)
     data = encode(make_scene(), kind)
     parts = [b"Exif\0\0" + exif[start : start + 65_000] for start in range(0, len(exif), 65_000)]
     return data[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts) + data[2:]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
 def test_exif_that_tells_of_one_place_again_and_again_takes_little_memory(kind: str) -> None:
-    orientation = None if kind == "AVIF" else 6  # Pillow would write another EXIF for it
+    orientation = None if kind in LOSSY else 6  # Pillow would write another EXIF for it
     data = put_exif(kind, make_directory(1_000_000, entries=100, orientation=orientation))
     assert len(data) > 1_000_000
     tracemalloc.start()
@@ -411,7 +419,7 @@ def test_exif_that_tells_of_one_place_again_and_again_takes_little_memory(kind: 
     assert peak < 30e6  # 100 copies would be 100 MB
 
 
-def test_a_tiff_that_tells_of_one_place_again_and_again_is_refused() -> None:
+def test_a_tiff_that_tells_of_one_place_again_and_again_takes_little_memory() -> None:
     data = encode(make_scene(), "TIFF")
     at = struct.unpack("<I", data[4:8])[0]
     (count,) = struct.unpack("<H", data[at : at + 2])
@@ -419,7 +427,12 @@ def test_a_tiff_that_tells_of_one_place_again_and_again_is_refused() -> None:
     more = b"".join(struct.pack("<HHII", 40_000 + index, 7, 500_000, 0) for index in range(200))
     directory = struct.pack("<H", count + 200) + entries + more + bytes(4)
     told = data[:4] + struct.pack("<I", len(data)) + data[8:] + directory + bytes(500_000)
-    assert refuse(told) == "its metadata tell of more than the file holds"
+    tracemalloc.start()
+    with suppress(ImageError):  # Pillow 13 itself skips what is more than the file holds
+        assert np.array_equal(load_image(told, 32), load_image(data, 32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6  # 200 copies would be 100 MB
     once = struct.pack("<H", count + 1) + entries + more[:12] + bytes(4)
     read = data[:4] + struct.pack("<I", len(data)) + data[8:] + once + bytes(500_000)
     assert np.array_equal(load_image(read, 32), load_image(data, 32))
@@ -472,7 +485,7 @@ def repeat_middle(data: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("damage", [flip_bytes, cut_middle, repeat_middle])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF"])
 def test_damaged_bytes_give_a_picture_or_the_one_error(
     kind: str, damage: Callable[[bytes, random.Random], bytes]
 ) -> None:
@@ -483,6 +496,12 @@ def test_damaged_bytes_give_a_picture_or_the_one_error(
         with suppress(ImageError):
             assert load_image(damage(data, chance), 32, max_pixels=10**6).shape == (32, 32, 3)
         assert time.monotonic() - began < 2
+
+
+def test_a_format_without_its_plugin_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(make_scene(), "HEIF")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert refuse(data) == "HEIF cannot be read here: pip install pillow-heif"
 
 
 def test_the_header_says_the_upright_size(tmp_path: Path) -> None:
