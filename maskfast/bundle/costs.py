@@ -5,15 +5,22 @@ from typing import Any
 from maskfast.bundle.backbones import describe_backbone
 from maskfast.bundle.network import NetworkSpec, build_network
 from maskfast.bundle.pretrained import find_weights
+from maskfast.core.errors import MissingExtraError
 
 
 def describe_costs(arch: str) -> dict[str, Any]:
     """Describe `arch` with our head: library, size, parameters, multiply-adds a picture at that size, weights.
 
-    `weights_here` is None where nobody publishes pretrained weights. Nothing is downloaded or computed.
+    `weights_here` is None where nobody publishes pretrained weights. Where the library is an extra that is missing,
+    `needs` is the pip command that brings it, and the parameters and multiply-adds are None. Nothing is downloaded or
+    computed.
     """
     backbone, weights = describe_backbone(arch), find_weights(arch)
-    parameters, multiply_adds = count_costs(arch, backbone.size)
+    parameters, multiply_adds, needs = None, None, None
+    try:
+        parameters, multiply_adds = count_costs(arch, backbone.size)
+    except MissingExtraError as error:
+        needs = error.command
     return {
         "name": arch,
         "library": backbone.library,
@@ -25,6 +32,7 @@ def describe_costs(arch: str) -> dict[str, Any]:
         "weights_here": weights.found if weights else None,
         "weights_file": str(weights.file) if weights else None,
         "weights_url": weights.url if weights else None,
+        "needs": needs,
     }
 
 

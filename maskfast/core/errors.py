@@ -49,4 +49,5 @@ class MissingExtraError(MaskfastError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'maskfast[{extra}]'")
+        self.command = f"pip install 'maskfast[{extra}]'"
+        super().__init__(f"{package} is not installed; install it with: {self.command}")

@@ -38,10 +38,10 @@ def models(
                 row["name"],
                 row["library"],
                 str(row["size"]),
-                f"{row['parameters'] / 1e6:.1f} M",
-                f"{row['multiply_adds'] / 1e9:.2f} G",
+                "-" if row["needs"] else f"{row['parameters'] / 1e6:.1f} M",
+                "-" if row["needs"] else f"{row['multiply_adds'] / 1e9:.2f} G",
                 row["licence"] or "-",
-                {True: "yes", False: "no", None: "-"}[row["weights_here"]],
+                row["needs"] or {True: "yes", False: "no", None: "-"}[row["weights_here"]],
             )
             for row in rows
         ],
@@ -69,8 +69,8 @@ def _print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    wide = console if console.is_terminal else Console(width=200)
+    console = Console(markup=False)  # [nasnet] is no style
+    wide = console if console.is_terminal else Console(width=200, markup=False)
 
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:

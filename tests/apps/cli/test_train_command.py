@@ -122,6 +122,20 @@ def test_models_lists_costs_and_weights(capsys: pytest.CaptureFixture[str]) -> N
     assert run(["models", "resnet33"]) == 2
 
 
+def test_models_lists_one_whose_library_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pytorchcv.model_provider", None)
+    assert run(["models", "nasnet_mobile", "simple_cnn"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[0] == "nasnet_mobile"
+    assert lines[1].rstrip().endswith("pip install 'maskfast[nasnet]'")
+    assert lines[2].startswith("simple_cnn")
+    assert run(["models", "nasnet_mobile", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["parameters"] is None
+
+
 def test_doctor_says_what_will_be_used_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
