@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README, run in its order as a new user would."""
+"""Every command and every line of Python in the README, run in its order as a new user would, who has no extras."""
 
 import os
 import re
@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PYTHON = shlex.quote(sys.executable)
 SERVERS = ("maskfast serve",)
+EXTRAS = ("pytorchcv", "ray", "accelerate", "tensorboard", "wandb", "pillow_heif", "gradio")
 
 
 def read_steps(text: str) -> list[tuple[str, str]]:
@@ -30,7 +31,11 @@ def read_steps(text: str) -> list[tuple[str, str]]:
 
 
 def make_environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "MASKFAST_CACHE": str(folder / "cache"), "COLUMNS": "120"}
+    hidden = folder / "hidden"
+    hidden.mkdir(exist_ok=True)
+    (hidden / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({EXTRAS}))\n")
+    path = os.pathsep.join([str(hidden), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path, "MASKFAST_CACHE": str(folder / "cache"), "COLUMNS": "120"}
 
 
 def run_step(kind: str, step: str, folder: Path) -> str:
@@ -93,6 +98,12 @@ def test_every_step_of_the_readme_works(tmp_path: Path) -> None:
 
 def read_accuracy(printed: str) -> float:
     return float(re.search(r"^accuracy +([0-9.]+)$", printed, re.MULTILINE)[1])  # type: ignore[index]
+
+
+def test_what_a_plain_install_has_not_is_hidden(tmp_path: Path) -> None:
+    for extra in EXTRAS:
+        code = f"import importlib.util; print(importlib.util.find_spec({extra!r}))"
+        assert run_step("python", code, tmp_path).strip() == "None"
 
 
 def test_make_demo_is_the_demo_of_the_command_line() -> None:
