@@ -10,7 +10,7 @@ from string import Template
 
 import maskfast
 from maskfast._version import __version__
-from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest
+from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest, list_bundle_files
 from maskfast.bundle.verify import verify_bundle
 from maskfast.core.errors import BundleError, ConfigError
 from maskfast.core.files import refuse_foreign_folder, replace_folder
@@ -35,7 +35,7 @@ def write_space(model: str | Path, out: str | Path, *, title: str = "maskfast") 
     manifest = verify_bundle(model)
     if not set(NETWORKS) & set(manifest.sha256):
         raise BundleError(f"{model}: has no ONNX file, which a Space scores with; train or convert it again")
-    refuse_foreign_folder(out, f"model/{MANIFEST_FILE}")
+    refuse_foreign_folder(out, "a Space", _list_space_files)
     if not title.strip() or not title.isprintable():
         raise ConfigError(f"--title {title!r}: must be one line of text")
     slim = slim_manifest(manifest)
@@ -46,6 +46,14 @@ def write_space(model: str | Path, out: str | Path, *, title: str = "maskfast") 
         (folder / "requirements.txt").write_text(list_requirements(), encoding="utf-8")
         (folder / "README.md").write_text(describe_space(slim, title), encoding="utf-8")
     return slim
+
+
+def _list_space_files(out: Path) -> list[str] | None:
+    model = list_bundle_files(out / "model")
+    if model is None:
+        return None
+    code = ["app.py", "requirements.txt", CARD, "maskfast/LICENSE", "maskfast/*.py"]
+    return [*code, *(f"model/{name}" for name in model)]
 
 
 def slim_manifest(manifest: Manifest) -> Manifest:

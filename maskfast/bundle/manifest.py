@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -107,6 +108,14 @@ def parse_manifest(content: bytes, *, name: str = MANIFEST_FILE) -> Manifest:
         raise BundleError(f"{name}: {where}: {first['msg']}, seen {first.get('input')!r:.80}") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{name}: is no JSON: {error}") from error
+
+
+def list_bundle_files(folder: Path) -> list[str] | None:
+    """The names of the files of the bundle in `folder`, as patterns of fnmatch; None where there is no bundle."""
+    try:
+        return [MANIFEST_FILE, *map(escape, read_manifest(folder).sha256)]
+    except BundleError:
+        return None
 
 
 def read_manifest(folder: str | Path) -> Manifest:

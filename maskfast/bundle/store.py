@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest, is_inside
+from maskfast.bundle.manifest import MANIFEST_FILE, Manifest, format_manifest, is_inside, list_bundle_files
 from maskfast.bundle.network import NetworkSpec
 from maskfast.core.errors import BundleError
 from maskfast.core.files import refuse_foreign_folder, replace_folder
@@ -56,10 +56,10 @@ class Draft:
 def write_bundle(out: str | Path, draft: Draft) -> Manifest:
     """Write the bundle of `draft` to the folder `out`, replacing an older bundle there only once it is whole.
 
-    Raises ConfigError where `out` is a folder that is neither empty nor a bundle.
+    Raises ConfigError where `out` is a folder that holds anything but an older bundle.
     """
     out = Path(out)
-    refuse_foreign_folder(out, MANIFEST_FILE)
+    refuse_foreign_folder(out, "a bundle", list_bundle_files)
     with replace_folder(out) as folder:
         weights = _write_weights(folder, draft)
         _write_documents(folder, draft)

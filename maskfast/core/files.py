@@ -3,12 +3,15 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
 from maskfast.core.errors import ConfigError, DataError
+
+_LEFT_BY_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
@@ -77,17 +80,36 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_foreign_folder(folder: str | os.PathLike[str], mark: str, *, option: str = "") -> None:
-    """Raise ConfigError where `folder` is not empty and lacks the file `mark` that says who made it, or is a link.
+def refuse_foreign_folder(
+    folder: str | os.PathLike[str],
+    what: str,
+    list_own: Callable[[Path], Iterable[str] | None],
+    *,
+    option: str = "",
+) -> None:
+    """Raise ConfigError where `folder` holds what no earlier run wrote there, or is a link.
 
-    To be asked before `replace_folder` where the user names the folder: what is not ours is never replaced. `option`
-    is the flag the folder was told by, which the line begins with.
+    To be asked before `replace_folder` where the user names the folder: what is not ours is never replaced. `list_own`
+    gives the patterns (of fnmatch) of all files that belong to `what` in the folder, by what is in it; None where it is
+    none of ours. `option` is the flag the folder was told by, which the line begins with.
     """
     folder, told = Path(folder), f"{option} {folder}".strip()
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{told}: is no folder; name a new one")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
-        raise ConfigError(f"{told}: holds other things and no {mark}; name a new or an empty folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    own = list_own(folder)
+    if own is None:
+        raise ConfigError(f"{told}: holds other things than {what}; name a new or an empty folder")
+    patterns = [*own]
+    for name in _list_files(folder):
+        if not any(fnmatchcase(name, pattern) for pattern in patterns):
+            raise ConfigError(f"{told}: holds {name}, which is no part of {what}; move it, or name a new folder")
+
+
+def _list_files(folder: Path) -> Iterator[str]:
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return (path.relative_to(folder).as_posix() for path in paths if path.name not in _LEFT_BY_DESKTOPS)
 
 
 def _take_place(new: Path, target: Path) -> None:

@@ -74,7 +74,7 @@ def crop_faces(
     Raises DataError, ConfigError.
     """
     parts = _check_split(split)
-    refuse_foreign_folder(out, CROP_MANIFEST)
+    refuse_foreign_folder(out, "crops", _list_crop_files)
     boxes = read_boxes(Path(data), classes=classes)
     splits = _split_pictures(boxes, parts, seed=seed)
     rows: list[dict[str, Any]] = []
@@ -87,6 +87,16 @@ def crop_faces(
                 on_progress(done)
         manifest = _finish(rows, folder)
     return Crops(manifest, boxes.note)
+
+
+def _list_crop_files(out: Path) -> list[str] | None:
+    manifest = out / CROP_MANIFEST
+    if not manifest.is_file():
+        return None
+    with manifest.open("rb") as file:
+        if not file.readline(200).startswith(b"crop,image,split,classname,kind,"):
+            return None
+    return [CROP_MANIFEST, *(f"{split}/{name}/*.jpg" for split in SPLIT_NAMES for name in CLASS_FOLDERS.values())]
 
 
 def _check_split(split: Sequence[float]) -> tuple[float, float, float]:

@@ -71,7 +71,7 @@ def draw_demo(folder: str | os.PathLike[str], *, count: int = 640, seed: int = 0
     has the labels of that quarter. The same seed draws the same bytes. Half of the pictures show a mask; beards and
     scarves are on faces of both kinds.
     """
-    refuse_foreign_folder(folder, "truth.csv")
+    refuse_foreign_folder(folder, "a demo", _list_demo_files)
     chance = random.Random(seed)
     labels = [index % 2 for index in range(count)]
     chance.shuffle(labels)
@@ -82,6 +82,11 @@ def draw_demo(folder: str | os.PathLike[str], *, count: int = 640, seed: int = 0
             (temporary / "images" / name).write_bytes(_encode(draw_face(seed * 1_000_003 + number, masked=bool(label))))
         _write_tables(temporary, rows)
     return Path(folder)
+
+
+def _list_demo_files(folder: Path) -> list[str] | None:
+    own = ["images/[0-9]*.jpg", "train_labels.csv", "sample_submission.csv", "truth.csv"]
+    return own if (folder / "truth.csv").is_file() else None
 
 
 def _write_tables(folder: Path, rows: Sequence[tuple[str, int]]) -> None:

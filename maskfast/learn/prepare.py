@@ -7,7 +7,7 @@ import pandas as pd
 
 from maskfast.bundle.backbones import build_body, describe_backbone
 from maskfast.bundle.costs import count_costs
-from maskfast.bundle.manifest import MANIFEST_FILE
+from maskfast.bundle.manifest import list_bundle_files
 from maskfast.bundle.pretrained import load_weights
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError, DataError
@@ -53,7 +53,7 @@ def _check_sizes(config: TrainConfig) -> None:
 
 def check_out(out: Path) -> None:
     """Raise ConfigError where the bundle could not be written to `out`: another thing is there, or no one may write."""
-    refuse_foreign_folder(out, MANIFEST_FILE, option="--out")
+    refuse_foreign_folder(out, "a bundle", list_bundle_files, option="--out")
     try:
         name_run_folder(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:

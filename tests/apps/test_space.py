@@ -83,12 +83,15 @@ def test_the_licence_travels_with_the_code(space: Path) -> None:
 
 def test_a_foreign_folder_is_kept_and_a_space_is_replaced(space: Path, toy_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep")
-    with pytest.raises(ConfigError, match="holds other things and no model"):
+    with pytest.raises(ConfigError, match="holds other things than a Space"):
         write_space(toy_bundle, tmp_path)
     assert (tmp_path / "precious.txt").read_text() == "keep"
-    (space / "stale.txt").write_text("old")
     write_space(toy_bundle, space, title='Masks: "yes" or no?')
-    assert not (space / "stale.txt").exists()
+    (space / ".git").mkdir()
+    (space / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    with pytest.raises(ConfigError, match=r"holds \.git/HEAD, which is no part of a Space"):
+        write_space(toy_bundle, space)
+    assert (space / ".git" / "HEAD").exists()
 
 
 def test_what_is_no_bundle_or_title_is_refused(toy_bundle: Path, tmp_path: Path) -> None:

@@ -76,12 +76,24 @@ def test_a_failed_write_leaves_the_old_bundle_whole(bundle, tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match=r"no bundle\.json"):
+    with pytest.raises(ConfigError, match="holds other things than a bundle"):
         write_bundle(tmp_path, make_toy_draft(onnx=False))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     with pytest.raises(ConfigError, match="link: is no folder"):
         write_bundle(tmp_path / "link", make_toy_draft(onnx=False))
+
+
+def test_a_bundle_with_other_things_in_it_or_of_others_is_not_replaced(bundle, tmp_path):
+    write_bundle(bundle, make_toy_draft(onnx=False))
+    (bundle / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds notes\.txt, which is no part of a bundle"):
+        write_bundle(bundle, make_toy_draft(onnx=False))
+    assert (bundle / "notes.txt").read_text() == "mine"
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "bundle.json").write_text('{"name": "another tool\'s"}')
+    with pytest.raises(ConfigError, match="holds other things than a bundle"):
+        write_bundle(tmp_path / "web", make_toy_draft(onnx=False))
 
 
 def test_every_flipped_bit_is_noticed(bundle):

@@ -164,11 +164,23 @@ def test_a_folder_of_others_is_never_replaced(tmp_path: Path) -> None:
     write_table(folder)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"holds other things and no manifest\.csv"):
+    with pytest.raises(ConfigError, match="holds other things than crops"):
+        crop_faces(folder, tmp_path / "out")
+    (tmp_path / "out" / "manifest.csv").write_text("my,own\nlist,of things\n")
+    with pytest.raises(ConfigError, match="holds other things than crops"):
         crop_faces(folder, tmp_path / "out")
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
-    crop_faces(folder, tmp_path / "again")
-    crop_faces(folder, tmp_path / "again")
+
+
+def test_a_folder_of_crops_is_replaced_while_nothing_else_is_in_it(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "data")
+    write_table(folder)
+    crop_faces(folder, tmp_path / "out")
+    crop_faces(folder, tmp_path / "out")
+    (tmp_path / "out" / "train" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds train/notes\.txt, which is no part of crops"):
+        crop_faces(folder, tmp_path / "out")
+    assert (tmp_path / "out" / "train" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("split", [(0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (1, 0)])
