@@ -47,6 +47,9 @@ class ZipMember:
     name: str
     """Its name inside the archive, with `/` between folders."""
     entry: str
+    size: int
+    """In bytes, unpacked."""
+    crc: int
 
     def read_bytes(self) -> bytes:
         """Return the unpacked bytes; raises ArchiveError where they are damaged."""
@@ -60,7 +63,7 @@ def list_members(archive: Path, *, limits: ZipLimits | None = None) -> list[ZipM
     limits = limits or ZipLimits()
     with _open_zip(archive, limits) as opened:
         files = _check(archive, opened, limits)
-    return [ZipMember(archive, name, info.filename) for name, info in files]
+    return [ZipMember(archive, name, info.filename, info.file_size, info.CRC) for name, info in files]
 
 
 def extract_zip(archive: Path, *, limits: ZipLimits | None = None, target: Path | None = None) -> Path:

@@ -3,38 +3,56 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from maskfast.core.errors import DataError
 from maskfast.core.formats import find_format
 from maskfast.data.archives import ZipMember, list_members
-from maskfast.data.names import PICTURE_SUFFIXES, is_hidden, natural_key, walk_files
+from maskfast.data.names import PICTURE_SUFFIXES, is_hidden, may_be_file, natural_key, try_walk_files
 
 
-def list_images(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, Path | ZipMember]]:
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What could not be read when it was listed or fetched; reading it says why."""
+
+    reason: str
+
+    def read_bytes(self) -> bytes:
+        """Raise OSError with the reason."""
+        raise OSError(self.reason)
+
+
+Source: TypeAlias = Path | ZipMember | Unread
+Picture: TypeAlias = tuple[str, Source]
+
+
+def list_images(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[Picture]:
     """Yield (name, source) for every picture of `inputs`, each input in natural order; `source.read_bytes()` reads it.
 
-    A file is taken as it is, whatever its name, and even where it is missing: reading it then says so. Of folders and
-    archives those files count that end like a picture or start like one. Names begin with the input as it was given.
+    A file is taken as it is, whatever its name, and even where it is missing: reading it then says so, as it does of a
+    folder that cannot be listed. Of folders and archives those files count that end like a picture or start like one.
+    Names begin with the input as it was given.
     Raises DataError where a folder, archive or pattern holds no picture, ArchiveError where an archive is unsafe.
     """
     for given in inputs:
         yield from _list_input(os.fspath(given))
 
 
-def _list_input(given: str) -> Iterator[tuple[str, Path | ZipMember]]:
+def _list_input(given: str) -> Iterator[Picture]:
     path = Path(given)
-    if path.is_dir():
+    if os.path.isdir(given):
         yield from _at_least_one(_list_folder(path), given)
-    elif path.is_file() and _is_zip(path):
+    elif os.path.isfile(given) and _is_zip(path):
         yield from _at_least_one(_list_zip(path), given)
-    elif not path.exists() and glob.has_magic(given):
+    elif not os.path.exists(given) and glob.has_magic(given):
         yield from _at_least_one(_list_pattern(given), given)
     else:
         yield given, path
 
 
-def _at_least_one(found: Iterator[tuple[str, Path | ZipMember]], given: str) -> Iterator[tuple[str, Path | ZipMember]]:
+def _at_least_one(found: Iterator[Picture], given: str) -> Iterator[Picture]:
     first = next(found, None)
     if first is None:
         raise DataError(f"{given}: no pictures there; give pictures, folders, zip archives or patterns of them")
@@ -42,20 +60,24 @@ def _at_least_one(found: Iterator[tuple[str, Path | ZipMember]], given: str) -> 
     yield from found
 
 
-def _list_folder(folder: Path) -> Iterator[tuple[str, Path | ZipMember]]:
-    return ((str(path), path) for path in walk_files(folder) if is_picture(path))
+def _list_folder(folder: Path) -> Iterator[Picture]:
+    for found in try_walk_files(folder):
+        if isinstance(found, OSError):
+            yield str(found.filename), Unread(f"folder that cannot be listed: {(found.strerror or '').lower()}")
+        elif is_picture(found):
+            yield str(found), found
 
 
-def _list_pattern(pattern: str) -> Iterator[tuple[str, Path | ZipMember]]:
+def _list_pattern(pattern: str) -> Iterator[Picture]:
     for found in sorted(glob.glob(pattern, recursive=True), key=natural_key):
         path = Path(found)
-        if path.is_file() and _is_zip(path):
+        if may_be_file(path) and _is_zip(path):
             yield from _list_zip(path)
-        elif path.is_file() and is_picture(path):
+        elif may_be_file(path) and is_picture(path):
             yield found, path
 
 
-def _list_zip(archive: Path) -> Iterator[tuple[str, Path | ZipMember]]:
+def _list_zip(archive: Path) -> Iterator[Picture]:
     for member in sorted(list_members(archive), key=lambda member: natural_key(member.name)):
         if not is_hidden(member.name) and PurePosixPath(member.name).suffix.casefold() in PICTURE_SUFFIXES:
             yield f"{archive}/{member.name}", member
@@ -73,5 +95,8 @@ def is_picture(path: Path) -> bool:
 
 
 def _is_zip(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) in (b"PK\3\4", b"PK\5\6")
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in (b"PK\3\4", b"PK\5\6")
+    except OSError:
+        return False

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from maskfast.core.errors import DataError
+
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
@@ -55,13 +57,36 @@ def is_hidden(name: str) -> bool:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below `folder` in natural order, without hidden files and without linked folders."""
-    for parent, folders, files in os.walk(folder):
+    """Yield the regular files below `folder` in natural order, without hidden files and without linked folders.
+
+    Raises DataError where a folder there cannot be listed: what it holds would be missing unnoticed.
+    """
+    for found in try_walk_files(folder):
+        if isinstance(found, OSError):
+            raise DataError(f"{found.filename}: cannot be listed: {found.strerror}; make it readable or move it away")
+        yield found
+
+
+def try_walk_files(folder: Path) -> Iterator[Path | OSError]:
+    """Yield what `walk_files` does, and for a folder that cannot be listed the error, with its name."""
+    unlisted: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=unlisted.append):
+        yield from unlisted
+        unlisted.clear()
         folders[:] = sorted((name for name in folders if not is_hidden(name)), key=natural_key)
         for name in sorted(files, key=natural_key):
             path = Path(parent, name)
-            if not is_hidden(name) and path.is_file():
+            if not is_hidden(name) and may_be_file(path):
                 yield path
+    yield from unlisted
+
+
+def may_be_file(path: Path) -> bool:
+    """Tell whether `path` is a regular file; one whose folder does not let us look may be: reading it then says so."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 class NameIndex:
@@ -70,6 +95,7 @@ class NameIndex:
     def __init__(self, roots: Iterable[Path]) -> None:
         self._roots = tuple(roots)
         self._spellings: dict[str, set[Path]] | None = None
+        self._unlisted: list[OSError] = []
 
     def find(self, name: str, *, absolute: bool = False) -> Path:
         """Return the file that `name` means below the roots (or, where `absolute` is allowed, anywhere).
@@ -107,12 +133,16 @@ class NameIndex:
                 raise LookupError(f"{len(found)} files fit the name")
             if found:
                 return next(iter(found))
-        raise LookupError("no such file")
+        unlisted = f" (and {self._unlisted[0].filename} cannot be listed)" if self._unlisted else ""
+        raise LookupError(f"no such file{unlisted}")
 
     def _read_spellings(self) -> dict[str, set[Path]]:
         spellings: dict[str, set[Path]] = defaultdict(set)
         for root in self._roots:
-            for path in walk_files(root):
+            for path in try_walk_files(root):
+                if isinstance(path, OSError):
+                    self._unlisted.append(path)
+                    continue
                 relative = clean_name(path.relative_to(root).as_posix())
                 for spelling in _spell(relative):
                     spellings[spelling].add(path)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskfast.data.archives import extract_zip, list_members
-from maskfast.data.names import PICTURE_SUFFIXES, walk_files
+from maskfast.data.names import PICTURE_SUFFIXES, try_walk_files
 
 FOLDER_NAMES = ("images", "Images", "image", "imgs", "pictures", "photos", "medical mask")
 """Folders beside a table that hold its pictures; for each also the archive of that name."""
@@ -24,9 +24,13 @@ def find_picture_roots(folder: Path) -> list[Path]:
 
 def _find_archives(folder: Path) -> list[Path]:
     named = [path for name in FOLDER_NAMES if (path := folder / f"{name}.zip").is_file()]
-    if named or any(path.suffix.casefold() in PICTURE_SUFFIXES for path in walk_files(folder)):
+    if named or any(map(_is_named_picture, try_walk_files(folder))):
         return named[:1]
     return [path for path in sorted(folder.glob("*.zip")) if _holds_pictures(path)]
+
+
+def _is_named_picture(found: Path | OSError) -> bool:
+    return isinstance(found, Path) and found.suffix.casefold() in PICTURE_SUFFIXES
 
 
 def _holds_pictures(archive: Path) -> bool:

@@ -17,8 +17,8 @@ from typing import IO, Any, TypeAlias
 from maskfast.core.errors import DataError
 from maskfast.core.extras import import_extra
 from maskfast.core.image import MAX_BYTES
+from maskfast.data import listing
 from maskfast.data.archives import ZipMember
-from maskfast.data.listing import list_images
 from maskfast.data.names import PICTURE_SUFFIXES, is_hidden, natural_key
 
 TABLES = (".csv", ".parquet")
@@ -52,7 +52,7 @@ class Stored:
         raise AssertionError("the last attempt returns or raises")
 
 
-Source: TypeAlias = Path | ZipMember | Stored | bytes
+Source: TypeAlias = listing.Source | Stored | bytes
 Picture: TypeAlias = tuple[str, Source]
 
 
@@ -68,7 +68,7 @@ def list_pictures(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[Picture]
         elif is_url(given):
             yield from _at_least_one(_list_url(given), given)
         else:
-            yield from ((name, _make_absolute(source)) for name, source in list_images([given]))
+            yield from ((name, _make_absolute(source)) for name, source in listing.list_images([given]))
 
 
 def is_url(given: str) -> bool:
@@ -89,11 +89,11 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _make_absolute(source: Path | ZipMember) -> Source:
+def _make_absolute(source: listing.Source) -> Source:
     """A worker stands in another folder."""
     if isinstance(source, ZipMember):
         return replace(source, archive=source.archive.absolute())
-    return source.absolute()
+    return source.absolute() if isinstance(source, Path) else source
 
 
 def _describe_missing(error: OSError) -> str:

@@ -17,6 +17,7 @@ from maskfast.bundle.manifest import MANIFEST_FILE
 from maskfast.core.errors import ImageError
 from maskfast.core.files import replace_folder
 from maskfast.core.image import Method
+from maskfast.data.listing import Unread
 from maskfast.score.backends import BackendName
 from maskfast.score.decoders import DecoderPool
 from maskfast.score.loading import load
@@ -67,7 +68,7 @@ def _open_decoder(size: int, method: Method) -> DecoderPool:
 def _fetch_ahead(pictures: list[Picture]) -> Iterator[tuple[str, Any]]:
     """Yield the pictures in order, those of a store as bytes (or what reading them raised, for the decoder to tell)."""
     with ThreadPoolExecutor(FETCH_AHEAD) as threads:
-        waiting: deque[tuple[str, Future[Source | Unread]]] = deque()
+        waiting: deque[tuple[str, Future[Source]]] = deque()
         for name, source in pictures:
             waiting.append((name, threads.submit(_fetch, source)))
             if len(waiting) >= FETCH_AHEAD:
@@ -77,18 +78,7 @@ def _fetch_ahead(pictures: list[Picture]) -> Iterator[tuple[str, Any]]:
             yield name, fetched.result()
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A picture that a store did not give; reading it says why."""
-
-    reason: str
-
-    def read_bytes(self) -> bytes:
-        """Raise OSError with the reason."""
-        raise OSError(self.reason)
-
-
-def _fetch(source: Source) -> "Source | Unread":
+def _fetch(source: Source) -> Source:
     if not isinstance(source, Stored):
         return source
     try:
