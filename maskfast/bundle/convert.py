@@ -27,25 +27,27 @@ def draft_export(path: str | Path, *, positive: str | None = None, size: int | N
     `positive` names its class that is the mask, where the spelling does not tell; `size` its input, where the export
     does not. Its probability is not calibrated: the temperature is 1. Raises BundleError or ConfigError.
     """
-    path = Path(path)
     export = read_export(path)
     spec, weights = rebuild_export(export)
     mask = find_mask(export, positive)
-    notes = [*export.notes, *([] if export.loss in SOFTMAX_LOSSES else [f"its loss is {export.loss or 'unknown'}"])]
-    origin = {"converted_from": path.name, "sha256": _hash(path), "classes": export.vocab, "notes": notes}
     return Draft(
         network=spec,
         state_dicts=[weights if mask == 1 else swap_classes(spec, weights)],
-        config=origin,
         **read_draft_fields(export, size),
     )
 
 
 def read_draft_fields(export: Export, size: int | None) -> dict[str, Any]:
-    """Return size, method, mean and std as a Draft has them; without a normalisation pixels stay in 0..1."""
+    """Return size, method, mean, std and config as a Draft has them; without a normalisation pixels stay in 0..1.
+
+    The config says which file it was, by its sha256, and what in it is not known.
+    """
+    path = export.archive.path
     side, method = _choose_size(export, size)
     mean, std = _triple(export.mean) or NO_MEAN, _triple(export.std) or NO_STD
-    return {"size": side, "method": method, "mean": mean, "std": std}
+    notes = [*export.notes, *([] if export.loss in SOFTMAX_LOSSES else [f"its loss is {export.loss or 'unknown'}"])]
+    origin = {"converted_from": path.name, "sha256": _hash(path), "classes": export.vocab, "notes": notes}
+    return {"size": side, "method": method, "mean": mean, "std": std, "config": origin}
 
 
 def _choose_size(export: Export, size: int | None) -> tuple[int, Literal["squish", "pad", "crop"]]:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -144,6 +145,8 @@ def test_trust_hands_it_to_fastai_after_naming_what_it_refers_to(squares, tmp_pa
     with pytest.warns(UserWarning, match="insecure pickle"):
         predictor = load(tmp_path / "export.pkl", trust_pickle=True)
     assert "fastai.learner.Learner" in caplog.text
+    assert predictor.manifest.config["sha256"] == hashlib.sha256((tmp_path / "export.pkl").read_bytes()).hexdigest()
+    assert load(tmp_path / "export.pkl").manifest.config == predictor.manifest.config
     picture = sorted(squares.iterdir())[1]
     assert predictor.predict(picture).probability == pytest.approx(float(learn.predict(picture)[2][0]), abs=1e-4)
 

@@ -20,6 +20,7 @@ from maskfast.core.image import load_image
 from maskfast.score.batch import score_inputs, score_to_file
 from maskfast.score.decoders import DecoderPool
 from maskfast.score.loading import load
+from maskfast.score.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +110,53 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(toy_bundle, predictor, 
     assert not partial.exists()
 
 
-def test_rows_of_another_run_are_not_used(predictor, many, picture_folder, tmp_path):
-    def stop(rows, *_):
-        for count, row in enumerate(rows):
-            if count == 70:
-                raise KeyboardInterrupt
-            yield row
+def stop(rows, *_):
+    for count, row in enumerate(rows):
+        if count == 70:
+            raise KeyboardInterrupt
+        yield row
 
+
+def test_rows_of_another_run_are_not_used(predictor, many, picture_folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         score_to_file(predictor, [many], tmp_path / "rows.csv", track=stop)
     counts = score_to_file(predictor, [picture_folder], tmp_path / "rows.csv")
     assert (counts.images, counts.resumed) == (12, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "resumed"),
+    [({"created": "2001-01-01"}, 96), ({"config": {"sha256": "of another file"}}, 0), ({"temperature": 3.0}, 0)],
+)
+def test_rows_of_another_model_are_not_used(predictor, many, tmp_path, change, resumed):
+    with pytest.raises(KeyboardInterrupt):
+        score_to_file(predictor, [many], tmp_path / "rows.csv", track=stop)
+    other = Predictor(predictor.manifest.model_copy(update=change), predictor.backend)
+    assert score_to_file(other, [many], tmp_path / "rows.csv").resumed == resumed
+
+
+def test_rows_of_another_version_are_not_used(predictor, many, tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        score_to_file(predictor, [many], tmp_path / "rows.csv", track=stop)
+    monkeypatch.setattr(maskfast.score.batch, "__version__", "another")
+    assert score_to_file(predictor, [many], tmp_path / "rows.csv").resumed == 0
+
+
+def test_rows_from_a_changed_picture_on_are_scored_again(predictor, many, tmp_path):
+    folder = shutil.copytree(many, tmp_path / "many")
+    with pytest.raises(KeyboardInterrupt):
+        score_to_file(predictor, [folder], tmp_path / "rows.csv", track=stop)
+    shutil.copy(folder / "001.jpg", folder / "040.jpg")
+    assert score_to_file(predictor, [folder], tmp_path / "rows.csv").resumed == 32
+    score_to_file(predictor, [folder], tmp_path / "whole.csv")
+    assert (tmp_path / "rows.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_name_too_long_for_what_is_kept_is_one_line(predictor, picture_folder, tmp_path):
+    out = tmp_path / f"{'n' * 249}.csv"
+    with pytest.raises(MaskfastError, match=r"n\.csv: File name too long$"):
+        score_to_file(predictor, [picture_folder], out)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_keeps_the_finished_rows(toy_bundle, predictor, many, tmp_path):
