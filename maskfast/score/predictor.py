@@ -1,5 +1,6 @@
 """Pictures go in, calibrated probabilities of a mask come out: what `load` makes of a bundle."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from maskfast.bundle.manifest import Manifest
 from maskfast.core.cores import count_cores
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 BATCH = 32
 AHEAD = 2
 """Batches that are decoded while one is scored (by each thread that scores)."""
+ROUNDING = 1e-4
+"""So far from 0..1 a probability may lie and is moved into it: the mean over members is one by rounding only."""
 
 Floats = npt.NDArray[np.float32]
 Decode = Callable[[str, Any], Images | ImageError]
@@ -87,22 +91,25 @@ class Predictor:
 
     def predict_many(
         self,
-        images: Iterable[tuple[str, Any]],
+        images: Iterable[Any],
         *,
         tta: bool = False,
         batch_size: int = BATCH,
         decode: Decode | None = None,
         total: int | None = None,
     ) -> Iterator[Prediction]:
-        """Score pairs of a name and a picture, in their order; one that cannot be used is "failed", with the reason.
+        """Score pictures in their order; one that cannot be used is "failed", with the reason.
 
-        Pictures (what `predict` takes, or members of a zip) are decoded in threads while the network runs; `decode` may
-        do it instead (see `score.decoders.DecoderPool`), and then says what a picture may be. For each thread that
-        scores, at most AHEAD batches are held beside the one at work. Where `images` are the rest of more, `total` says
-        of how many: then each answer is, to the last bit, what it would have been among all.
+        Each is what `predict` takes (or a member of a zip), or a tuple of a name for its row and that. They are decoded
+        in threads while the network runs; `decode` may do it instead (see `score.decoders.DecoderPool`), and then says
+        what a picture may be. For each thread that scores, at most AHEAD batches are held beside the one at work. Where
+        `images` are the rest of more, `total` says of how many: then each answer is, to the last bit, what it would
+        have been among all. Raises ConfigError where `images` is a single picture, or a tuple is none of those.
         """
+        if isinstance(images, str | bytes | os.PathLike | Image.Image):
+            raise ConfigError(f"{_name(images)}: is one picture; give a list of pictures, or use predict")
         decode = decode or self._decode
-        pairs = iter(images)
+        pairs: Iterator[tuple[str, Any]] = map(_pair, images)
         lanes, lane = self.backend.lanes, self
         if lanes > 1:
             part = min(batch_size, LANE_IMAGES)
@@ -173,13 +180,33 @@ class Predictor:
     def _run(self, batch: Images) -> tuple[Floats, Floats]:
         if batch.dtype != np.uint8 or batch.shape[1:] != (self.size, self.size, 3):
             raise ConfigError(f"a batch of shape {batch.shape}, {batch.dtype}: use load_image with size {self.size}")
+        if not len(batch):  # onnxruntime crashes on none
+            return np.empty((0, 2), np.float32), np.empty(0, np.float32)
         logits, probability = run_parted(self.backend, batch)
-        if not (np.isfinite(probability).all() and np.isfinite(logits).all()):
-            raise BundleError(
-                f"{self.folder}: {self.backend.name} gave a value that is not finite; the model is broken"
-            )
-        return logits, probability
+        if flaw := _find_flaw(logits, probability, len(batch)):
+            raise BundleError(f"{self.folder}: {self.backend.name} gave {flaw}; the model is broken")
+        return logits, probability.clip(0, 1)
+
+
+def _pair(image: Any) -> tuple[str, Any]:
+    if not isinstance(image, tuple):
+        return _name(image), image
+    if len(image) != 2 or not isinstance(image[0], str):
+        raise ConfigError(f"{image!r:.80}: give pictures, or tuples of a name and a picture")
+    return image
+
+
+def _find_flaw(logits: Floats, probability: Floats, count: int) -> str:
+    """Say what is wrong with the answers for `count` pictures, "" where nothing is."""
+    if logits.shape != (count, 2) or probability.shape != (count,):
+        return f"logits {logits.shape} and probabilities {probability.shape} for {count} pictures"
+    if not (np.isfinite(probability).all() and np.isfinite(logits).all()):
+        return "a value that is not finite"
+    lowest, highest = probability.min(), probability.max()
+    if lowest < -ROUNDING or highest > 1 + ROUNDING:
+        return f"the probability {lowest if lowest < -ROUNDING else highest:g}"
+    return ""
 
 
 def _name(image: ImageSource) -> str:
-    return str(image) if isinstance(image, str | Path) else f"<{type(image).__name__}>"
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"<{type(image).__name__}>"

@@ -16,7 +16,7 @@ from maskfast.core.image import load_image
 from maskfast.learn.validate import predict_logits
 from maskfast.score import backends
 from maskfast.score.loading import SMALL_MODEL, load
-from maskfast.score.predictor import AHEAD
+from maskfast.score.predictor import AHEAD, Predictor
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,63 @@ def test_a_batch_keeps_order_and_bad_pictures(predictor, picture_folder):
     for row, (name, source) in zip(rows, pairs, strict=True):
         if row.status == "ok":
             assert row.probability == pytest.approx(predictor.predict(source).probability, abs=1e-6), name
+
+
+def test_pictures_are_named_by_themselves_or_by_their_pair(predictor, picture_folder):
+    path = picture_folder / "4.png"
+    given = [path, str(path), path.read_bytes(), ("it", path), ("it", Image.open(path).convert("RGB")), "no", "ab"]
+    rows = list(predictor.predict_many(given))
+    assert [row.image for row in rows] == [str(path), str(path), "<bytes>", "it", "it", "no", "ab"]
+    assert len({row.probability for row in rows[:5]}) == 1
+    assert [row.reason for row in rows[5:]] == ["no such file or directory"] * 2
+    assert list(predictor.predict_many([])) == []
+
+
+@pytest.mark.parametrize("given", ["photo.jpg", b"GIF89a", Image.new("RGB", (9, 9)), [("a", "b", "c")], [(1, "b")]])
+def test_what_is_no_list_of_pictures_is_refused(predictor, given):
+    with pytest.raises(ConfigError, match=r"is one picture; give a list|give pictures, or tuples of a name and a pict"):
+        list(predictor.predict_many(given))
+
+
+def test_no_pictures_have_no_answers():
+    small = load(SMALL_MODEL)
+    none = np.zeros((0, small.size, small.size, 3), np.uint8)
+    assert small.predict_arrays(none).shape == small.predict_arrays(none, tta=True).shape == (0,)
+    assert small.logits_arrays(none).shape == (0, 2)
+
+
+class FakeBackend:
+    """Answers what it is told to, whatever the pictures."""
+
+    name, lanes = "fake", 1
+
+    def __init__(self, logits, probability):
+        self.scores = np.zeros(logits, np.float32), np.array(probability, np.float32)
+
+    def run(self, _):
+        return self.scores
+
+
+@pytest.mark.parametrize(
+    ("logits", "probability", "message"),
+    [
+        ((3, 2), [0.5, 0.5, 0.5], r"gave logits \(3, 2\) and probabilities \(3,\) for 2 pictures"),
+        ((1, 2), [0.5], "gave .* for 2 pictures"),
+        ((2, 2), [[0.5], [0.5]], "gave .* for 2 pictures"),
+        ((2, 2), [0.5, np.nan], "gave a value that is not finite"),
+        ((2, 2), [65, 0.5], "gave the probability 65;"),
+        ((2, 2), [-0.25, 0.5], "gave the probability -0.25;"),
+    ],
+)
+def test_answers_that_cannot_be_are_refused(predictor, picture_folder, logits, probability, message):
+    broken = Predictor(predictor.manifest, FakeBackend(logits, probability), folder="model")
+    with pytest.raises(BundleError, match=f"model: fake {message}.* the model is broken"):
+        list(broken.predict_many([picture_folder / "0.jpg", picture_folder / "1.png"]))
+
+
+def test_a_probability_beyond_one_by_rounding_is_one(predictor, images):
+    rounded = Predictor(predictor.manifest, FakeBackend((2, 2), [1.0000001, -1e-7]))
+    assert rounded.predict_arrays(images[:2]).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(("lanes", "most"), [(1, 16), (2, 4 * (AHEAD + 1) * 2)])
