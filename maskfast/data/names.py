@@ -15,6 +15,7 @@ PICTURE_SUFFIXES = frozenset(
 """Endings of files that are taken for pictures when a folder is listed; what they hold is told by content."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
+_NO_UNICODE = re.compile("[\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -43,6 +44,11 @@ def disarm_name(name: str) -> str:
     The rows of a submission are the exception: their ids are the challenge's and stay as they are.
     """
     return f"./{name}" if name.startswith(_FORMULA) else name
+
+
+def show_name(name: str) -> str:
+    """Return a name in valid Unicode: its bytes that are none are shown as replacement characters."""
+    return _NO_UNICODE.sub("\N{REPLACEMENT CHARACTER}", name)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

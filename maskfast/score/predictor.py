@@ -145,21 +145,18 @@ class Predictor:
         ]
 
     def predict_folder(self, folder: str | Path, *, tta: bool = False) -> "pd.DataFrame":
-        """Score every picture in and below `folder`: a frame of image, probability, label, status, reason."""
+        """Score every picture in and below `folder`: a frame of image, probability, label, status, reason.
+
+        A folder there that cannot be listed is a failed row. Bytes of a name that are no Unicode are shown as U+FFFD.
+        """
         import pandas as pd
 
         from maskfast.score.batch import score_inputs
+        from maskfast.score.rows import COLUMNS, list_cells
 
-        rows = list(score_inputs(self, [folder], tta=tta))
-        return pd.DataFrame(
-            {
-                "image": pd.Series([row.image for row in rows], dtype="str"),
-                "probability": pd.Series([row.probability for row in rows], dtype="float64"),
-                "label": pd.Series([row.label for row in rows], dtype="str"),
-                "status": pd.Series([row.status for row in rows], dtype="str"),
-                "reason": pd.Series([row.reason for row in rows], dtype="str"),
-            }
-        )
+        rows = [list_cells(row) for row in score_inputs(self, [folder], tta=tta)]
+        kinds = {name: "float64" if name == "probability" else "str" for name in COLUMNS}
+        return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kinds[name]) for name in COLUMNS})
 
     def predict_arrays(self, batch: Images, *, tta: bool = False) -> Floats:
         """Return the calibrated probabilities (N,) for `load_image` arrays (N, size, size, 3) uint8."""

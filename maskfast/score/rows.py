@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from maskfast.core.errors import ConfigError
 from maskfast.core.files import find_target, open_whole
-from maskfast.data.names import disarm_name
+from maskfast.data.names import disarm_name, show_name
 from maskfast.score.predictor import Prediction
 
 COLUMNS = tuple(field.name for field in fields(Prediction))
@@ -54,11 +54,22 @@ def format_json(rows: Iterable[Prediction]) -> Iterator[str]:
 
 def format_csv_row(row: Prediction | None) -> str:
     """Return the line of one prediction, or of the header; names that look like formulas get `./` in front."""
+    if row is None:
+        return format_line(COLUMNS)
+    cells = asdict(row) | {"image": disarm_name(row.image), "reason": disarm_name(row.reason)}
+    return format_line("" if value is None else value for value in cells.values())
+
+
+def format_line(cells: Iterable[Any]) -> str:
+    """Return a line of CSV, which ends in a newline."""
     line = io.StringIO()
-    cells = {} if row is None else asdict(row) | {"image": disarm_name(row.image)}
-    values = ["" if value is None else value for value in cells.values()] or COLUMNS
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
+    csv.writer(line, lineterminator="\r\n").writerow(cells)  # which has it quote a carriage return in a cell
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def list_cells(row: Prediction) -> dict[str, Any]:
+    """Return a row's cells by column in valid Unicode, for tables that know nothing else (see `show_name`)."""
+    return asdict(row) | {"image": show_name(row.image), "reason": show_name(row.reason)}
 
 
 def _write_csv(file: IO[bytes], rows: Iterator[Prediction]) -> None:
@@ -78,12 +89,7 @@ def _write_parquet(file: IO[bytes], rows: Iterator[Prediction]) -> None:
     schema = pa.schema([(name, pa.float64() if name == "probability" else pa.string()) for name in COLUMNS])
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         while group := list(islice(rows, GROUP)):
-            writer.write_table(pa.Table.from_pylist([_clean(row) for row in group], schema=schema))
-
-
-def _clean(row: Prediction) -> dict[str, Any]:
-    """Parquet knows valid Unicode only; bytes of a name that are none are shown as replacement characters."""
-    return asdict(row) | {"image": row.image.encode("utf-8", "surrogateescape").decode("utf-8", "replace")}
+            writer.write_table(pa.Table.from_pylist([list_cells(row) for row in group], schema=schema))
 
 
 ROW_WRITERS: dict[str, Callable[[IO[bytes], Iterator[Prediction]], None]] = {

@@ -1,7 +1,5 @@
 """A challenge's sample submission goes in; a submission with exactly its rows, checked, comes out."""
 
-import csv
-import io
 import math
 import os
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from maskfast.core.files import find_target, write_whole
 from maskfast.score.batch import Track
 from maskfast.score.decoders import DecoderPool
 from maskfast.score.predictor import Prediction, Predictor
+from maskfast.score.rows import format_line
 
 if TYPE_CHECKING:
     from maskfast.data.submission import Submission
@@ -73,11 +72,8 @@ def check_submission(ids: list[str], rows: list[Prediction]) -> None:
 
 def format_submission(sample: "Submission", rows: list[Prediction]) -> str:
     """Return the submission's CSV with the sample's header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([sample.id_column, sample.target_column])
-    writer.writerows([row.image, repr(row.probability)] for row in rows)
-    return text.getvalue()
+    lines = [(sample.id_column, sample.target_column), *((row.image, repr(row.probability)) for row in rows)]
+    return "".join(map(format_line, lines))
 
 
 def _score_sample(predictor: Predictor, sample: "Submission", tta: bool) -> Iterator[Prediction]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfast.data.names import NameIndex, clean_name, disarm_name, natural_key
+from maskfast.data.names import NameIndex, clean_name, disarm_name, natural_key, show_name
 
 
 @pytest.mark.parametrize("name", ["=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg", "\ta.jpg", "\ra.jpg"])
@@ -16,6 +16,10 @@ def test_formulas_are_disarmed_and_still_name_the_file(name: str) -> None:
 @pytest.mark.parametrize("name", ["a.jpg", "a=b.jpg", "./-a.jpg", "images/=a.jpg"])
 def test_other_names_stay(name: str) -> None:
     assert disarm_name(name) == name
+
+
+def test_a_shown_name_is_valid_unicode() -> None:
+    assert show_name("é/\udcff\ud800.jpg").encode() == "é/\ufffd\ufffd.jpg".encode()
 
 
 def test_numbers_sort_as_numbers() -> None:

@@ -57,6 +57,14 @@ def test_a_folder_is_scored_as_its_pictures_are(predictor, picture_folder):
         assert row.label == alone.label
 
 
+def test_a_name_that_is_no_unicode_costs_nothing(predictor, picture_folder, tmp_path):
+    for name in ("a.jpg", "b\udcff.jpg"):
+        shutil.copy(picture_folder / "0.jpg", tmp_path / name)
+    df = predictor.predict_folder(tmp_path)
+    assert list(df["image"]) == [f"{tmp_path}/a.jpg", f"{tmp_path}/b\ufffd.jpg"]
+    assert df["probability"].nunique() == 1
+
+
 def test_formats_agree_and_a_zip_is_scored_in_place(predictor, picture_folder, tmp_path):
     archive = tmp_path / "album.zip"
     with zipfile.ZipFile(archive, "w") as zipped:

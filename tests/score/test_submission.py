@@ -1,12 +1,14 @@
 import csv
+import io
 import shutil
 
 import pytest
 
 from maskfast.core.errors import ConfigError, DataError
+from maskfast.data.submission import Submission
 from maskfast.score.loading import load
 from maskfast.score.predictor import Prediction
-from maskfast.score.submission import check_submission, write_submission
+from maskfast.score.submission import check_submission, format_submission, write_submission
 
 ORDER = [7, 2, 11, 0, 5]
 
@@ -73,3 +75,13 @@ def test_rows_that_do_not_fit_the_sample_are_refused():
     ):
         with pytest.raises(DataError, match=message):
             check_submission(ids, rows)
+
+
+def test_a_carriage_return_in_an_id_splits_no_row():
+    sample = Submission(["a\rb.jpg", "c.jpg"], [None, None], ["", ""], "image", "target")
+    text = format_submission(sample, [Prediction(name, 0.5, "mask") for name in sample.ids])
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [
+        ["image", "target"],
+        ["a\rb.jpg", "0.5"],
+        ["c.jpg", "0.5"],
+    ]

@@ -1,5 +1,7 @@
 """The `maskfast` command: gathers the verbs, and turns errors into one line and an exit code."""
 
+import codecs
+import io
 import os
 import sys
 import traceback
@@ -60,7 +62,15 @@ def _read_common_options(
 
 def main() -> NoReturn:
     """Run the command line with the process's arguments and exit with 0, 1 or 2 (130 when interrupted)."""
+    _print_any_name()
     sys.exit(run(sys.argv[1:]))
+
+
+def _print_any_name() -> None:
+    """Have file names that standard output cannot encode printed as their bytes, or escaped where it is no UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_unicode = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_unicode else "backslashreplace")
 
 
 def run(args: list[str]) -> int:

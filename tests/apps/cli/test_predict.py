@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,18 @@ def test_rows_come_as_csv_or_json(toy_bundle, picture_folder, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 12
     assert [row | {"probability": float(row["probability"])} for row in table] == rows
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("utf-8:strict", "\u9762 \udcff".encode("utf-8", "surrogateescape")),
+                            ("ascii:strict", rb"\u9762 \udcff")])  # fmt: skip
+def test_any_name_is_printed(toy_bundle, picture_folder, tmp_path, encoding, shown):
+    shutil.copy(picture_folder / "0.jpg", tmp_path / "\u9762 \udcff.jpg")
+    command = [sys.executable, "-m", "maskfast", "predict", tmp_path, "--model", toy_bundle]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[1].startswith(os.fsencode(tmp_path) + b"/" + shown + b".jpg,0.")
 
 
 def test_threshold_and_tta_are_obeyed(toy_bundle, picture_folder, capsys):
