@@ -96,10 +96,11 @@ def summarise(evaluation: Evaluation, predictor: "Predictor") -> dict[str, Any]:
     }
 
 
-def write_table(evaluation: Evaluation) -> str:
-    """Return the metrics with their intervals, the sources and the threshold as text for a terminal."""
-    metrics = evaluation.metrics
-    lines = [f"{metrics['count']} pictures, {metrics['positives']} of them labelled mask", ""]
+def write_table(evaluation: Evaluation, predictor: "Predictor") -> str:
+    """Return the metrics with their intervals, the model, the sources and the threshold as text for a terminal."""
+    metrics, model = evaluation.metrics, describe_model(predictor)
+    lines = [f"{metrics['count']} pictures, {metrics['positives']} of them labelled mask"]
+    lines += [f"model {model['folder']} ({model['arch']}, {model['size']} px, {model['backend']})", ""]
     lines += [f"{row['title']:<30}{row['value']:>8}  {row['interval']}".rstrip() for row in list_metrics(metrics)]
     (_, alarms), (missed, right_mask) = evaluation.confusion.tolist()
     lines += [

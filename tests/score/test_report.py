@@ -157,18 +157,18 @@ def test_a_missing_class_is_said_and_not_drawn(predictor: Predictor, items: pd.D
     alone = evaluate_items(predictor, items[items["label"] == 1], bootstrap=5)
     assert [figure.name for figure in draw_figures(alone)] == ["confusion", "probabilities", "reliability"]
     assert summarise(alone, predictor)["undefined"]["auc"] == "every picture is labelled mask"
-    assert "every picture is labelled mask" in write_table(alone)
+    assert "every picture is labelled mask" in write_table(alone, predictor)
     page = render_page(alone, predictor, title="Alone", figures=[], shown=[])
     assert "every picture is labelled mask" in page
 
 
 def test_the_table_says_what_was_measured(predictor: Predictor, items: pd.DataFrame, evaluation: Evaluation) -> None:
-    text = write_table(evaluation)
+    text = write_table(evaluation, predictor)
     assert text.startswith("23 pictures, 12 of them labelled mask")
     assert f"{evaluation.metrics['accuracy']:.4f}" in text
     assert "street" in text
     chosen = evaluate_items(predictor, items, bootstrap=0, cost_miss=5)
-    assert "least cost where a miss costs 5" in write_table(chosen)
+    assert "least cost where a miss costs 5" in write_table(chosen, predictor)
     assert summarise(chosen, predictor)["chosen"]["cost"] == chosen.choice.cost
 
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ def say(line: str, *, quiet: bool = False) -> None:
     """Print one line of news to standard error, unless `quiet`."""
     if not quiet:
         print(line, file=sys.stderr, flush=True)
+
+
+def choose_model(model: Path | None, *, quiet: bool = False) -> Path:
+    """Return the path of the model to open; say so where nobody named it and it is the small one of the package."""
+    from maskfast.score.loading import DEFAULT_MODEL, SMALL_MODEL, find_model
+
+    found = find_model(model)
+    if model is None and found == SMALL_MODEL:
+        say(f"no model in {DEFAULT_MODEL}: the small one inside the package answers", quiet=quiet)
+    return found
 
 
 def show_news(*, quiet: bool = False) -> None:

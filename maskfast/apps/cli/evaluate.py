@@ -21,7 +21,10 @@ def evaluate(
         list[Path], typer.Argument(help="Labelled pictures: a folder, zip, CSV or Parquet table; several.")
     ],
     model: Annotated[
-        Path | None, typer.Option(help="Bundle folder.  [default: export/model]", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Bundle folder.  [default: export/model, else the small model inside the package]", show_default=False
+        ),
     ] = None,
     positive: Annotated[
         str | None, typer.Option(help="The class or folder that is 'mask', where unclear.", show_default=False)
@@ -56,7 +59,7 @@ def evaluate(
 
     Example: maskfast evaluate photos/ --recall 0.99
     """
-    from maskfast.apps.cli.console import say, show_progress
+    from maskfast.apps.cli.console import choose_model, say, show_progress
     from maskfast.core.files import make_folder
     from maskfast.score.evaluation import evaluate_data
     from maskfast.score.loading import load
@@ -65,14 +68,14 @@ def evaluate(
     def watch(rows: Iterable[Any]) -> Iterable[Any]:
         return show_progress(rows, "scoring", quiet=quiet)
 
-    predictor = load(model, backend=backend)
+    predictor = load(choose_model(model, quiet=quiet), backend=backend)
     if out:
         make_folder(out)  # before the pictures are scored, which takes long
     wishes = {"recall": recall, "cost_miss": cost_miss, "cost_false_alarm": cost_false_alarm}
     options: dict[str, Any] = {"positive": positive, "bootstrap": bootstrap, "seed": seed, "tta": tta}
     options |= {"held_out": held_out, **wishes}
     evaluation = evaluate_data(predictor, *data, watch=watch, **options)
-    print(json.dumps(summarise(evaluation, predictor), indent=2) if as_json else write_table(evaluation))
+    print(json.dumps(summarise(evaluation, predictor), indent=2) if as_json else write_table(evaluation, predictor))
     for note in evaluation.notes:
         say(f"mind: {note}", quiet=quiet)
     for row in evaluation.unusable.head(LISTED).to_dict("records"):

@@ -75,10 +75,10 @@ def predict(
     elif address is not None:
         raise ConfigError(f"--address {address}: only the ray engine joins a cluster; add --engine ray")
     elif out is None:
-        predictor = _load(model, backend, threshold, trust_pickle=trust_pickle)
+        predictor = _load(model, backend, threshold, trust_pickle=trust_pickle, quiet=quiet)
         failed, total, first = _print_rows(predictor, inputs, tta=tta, as_json=as_json, quiet=quiet)
     else:
-        predictor = _load(model, backend, threshold, trust_pickle=trust_pickle)
+        predictor = _load(model, backend, threshold, trust_pickle=trust_pickle, quiet=quiet)
         failed, total, first = _write_file(predictor, inputs, Path(out), tta=tta, quiet=quiet)
     if failed == total:
         raise MaskfastError(f"no picture could be scored; the first of {total}: {first}")
@@ -104,7 +104,7 @@ def submit(
     from maskfast.apps.cli.console import say, track_rows
     from maskfast.score.submission import write_submission
 
-    predictor = _load(model, backend, None)
+    predictor = _load(model, backend, None, quiet=quiet)
     counts = write_submission(predictor, data, out, tta=tta, missing=missing, track=track_rows(quiet=quiet))
     for line in counts.filled:
         say(f"{line}; {missing} was written", quiet=quiet)
@@ -114,11 +114,12 @@ def submit(
 
 
 def _load(
-    model: Path | None, backend: BackendChoice, threshold: float | None, *, trust_pickle: bool = False
+    model: Path | None, backend: BackendChoice, threshold: float | None, *, quiet: bool, trust_pickle: bool = False
 ) -> "Predictor":
+    from maskfast.apps.cli.console import choose_model
     from maskfast.score.loading import load
 
-    predictor = load(model, backend=backend.value, trust_pickle=trust_pickle)
+    predictor = load(choose_model(model, quiet=quiet), backend=backend.value, trust_pickle=trust_pickle)
     return predictor if threshold is None else predictor.with_threshold(threshold)
 
 
@@ -169,10 +170,10 @@ def _write_folder(
     from contextlib import redirect_stdout
     from dataclasses import asdict
 
-    from maskfast.apps.cli.console import say, track_partitions
+    from maskfast.apps.cli.console import choose_model, say, track_partitions
     from maskfast.apps.cluster.engine import ClusterOptions, score_cluster
 
-    out = out or "predictions"
+    out, model = out or "predictions", choose_model(model, quiet=quiet)
     track = track_partitions(quiet=quiet)
     with redirect_stdout(sys.stderr):  # where Ray would tell of lost nodes
         counts = score_cluster(inputs, out, model=model, options=ClusterOptions(**options), track=track)

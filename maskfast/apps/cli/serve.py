@@ -44,7 +44,7 @@ def serve(
     """
     from pydantic import SecretStr
 
-    from maskfast.apps.cli.console import say
+    from maskfast.apps.cli.console import choose_model, say
     from maskfast.apps.web.server import run_server
     from maskfast.apps.web.settings import MEBIBYTE, ServeSettings
     from maskfast.score.loading import load
@@ -60,7 +60,7 @@ def serve(
         max_waiting=max(32, max_files),
         rate=rate,
     )
-    predictor = load(model, backend=cast(Any, backend))
+    predictor = load(choose_model(model, quiet=quiet), backend=cast(Any, backend))
     run_server(predictor, settings, announce=lambda address: say(f"open {address} (Ctrl+C ends)", quiet=quiet))
 
 
@@ -87,7 +87,7 @@ def watch(
 
     Example: maskfast watch entrance.mp4 --headless --events events.csv --out annotated.mp4
     """
-    from maskfast.apps.cli.console import say
+    from maskfast.apps.cli.console import choose_model, say
     from maskfast.apps.video.watch import WatchOptions, watch_source
     from maskfast.score.loading import load
 
@@ -101,7 +101,7 @@ def watch(
         webhook=webhook,
         window=not headless,
     )
-    predictor = load(model, backend=cast(Any, backend))
+    predictor = load(choose_model(model, quiet=quiet), backend=cast(Any, backend))
     with stop_on_signals() as stop:
         summary = watch_source(
             predictor, source, options, stop=stop, announce=lambda event, live: print_event(event, live, json_lines)
@@ -125,11 +125,10 @@ def space(
 
     Example: maskfast space my-space --model export/model
     """
-    from maskfast.apps.cli.console import say
+    from maskfast.apps.cli.console import choose_model, say
     from maskfast.apps.space import write_space
-    from maskfast.score.loading import find_model
 
-    write_space(find_model(model), out, title=title)
+    write_space(choose_model(model, quiet=quiet), out, title=title)
     say(f"{out}: push it to https://huggingface.co/new-space, or start it with: python {out / 'app.py'}", quiet=quiet)
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from maskfast.apps.cli.main import run
+from maskfast.score.loading import SMALL_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,9 @@ def test_table_and_report(pictures: Path, toy_bundle: Path, tmp_path: Path, caps
     options = ["--model", str(toy_bundle), "--out", str(out), "--bootstrap", "20", "--worst", "1"]
     assert run(["evaluate", str(pictures), *options, "--heat", "occlusion"]) == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith("16 pictures, 8 of them labelled mask")
+    assert printed.out.startswith(
+        f"16 pictures, 8 of them labelled mask\nmodel {toy_bundle} (simple_cnn, 32 px, onnx)\n"
+    )
     assert str(out / "index.html") in printed.err
     assert (out / "index.html").stat().st_size > 10_000
 
@@ -60,6 +63,16 @@ def test_json_is_all_that_is_printed(pictures: Path, toy_bundle: Path, capsys: p
     assert summary["chosen"]["recall"] == 1
     assert summary["model"]["arch"] == "simple_cnn"
     assert printed.err == ""
+
+
+def test_the_model_of_the_package_is_told(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["evaluate", str(pictures), "--bootstrap", "0"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("no model in export/model: the small one inside the package answers\n")
+    assert f"\nmodel {SMALL_MODEL} (mobilenet_v2, " in printed.out
 
 
 def test_positive_says_which_unclear_folder_is_mask(

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from maskfast.apps.cli.main import run
-from maskfast.score.loading import load
+from maskfast.score.loading import SMALL_MODEL, load
 
 
 def run_program(*args, cwd=None):
@@ -90,6 +90,23 @@ def test_what_cannot_be_done_is_one_line(toy_bundle, tmp_path, monkeypatch, caps
     lines = capsys.readouterr().err.splitlines()
     assert message in lines[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
+
+
+def test_the_model_of_the_package_is_told_unless_it_was_named(
+    toy_bundle, picture_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    predict, told = ["predict", str(picture_folder / "0.jpg")], "no model in export/model: the small one inside the"
+    assert run(predict) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith(told)
+    assert shown.out.startswith("image,")
+    for silent in (["--quiet"], ["--model", str(SMALL_MODEL)]):
+        assert run([*predict, *silent]) == 0
+        assert capsys.readouterr().err == ""
+    shutil.copytree(toy_bundle, tmp_path / "export" / "model")
+    assert run(predict) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_submit_writes_the_samples_rows(toy_bundle, picture_folder, tmp_path, capsys):
