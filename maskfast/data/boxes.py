@@ -9,9 +9,10 @@ from maskfast.core.errors import DataError, ImageError
 from maskfast.core.image import read_header
 from maskfast.data.archives import extract_zip
 from maskfast.data.delimited import find_column, read_table
+from maskfast.data.finding import NameIndex
 from maskfast.data.frames import make_items
 from maskfast.data.labels import BOX_CLASSES, SPELLINGS, fold_spelling
-from maskfast.data.names import NameIndex, natural_key, walk_files
+from maskfast.data.names import natural_key, walk_files
 from maskfast.data.roots import find_picture_roots
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def read_box_table(path: Path, *, classes: Mapping[str, str] | None = None) -> B
 def _find_pictures(names: "pd.Series[Any]", folder: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    index = NameIndex(find_picture_roots(folder))
+    index = NameIndex(find_picture_roots(folder, part="train"))
     found = {str(name): _locate(index, str(name)) for name in names.unique()}
     rows = [(str(name), *found[str(name)]) for name in names]
     return pd.DataFrame(rows, columns=["image", "path", "status", "reason"])

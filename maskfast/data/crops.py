@@ -12,9 +12,10 @@ from maskfast.core.errors import ConfigError, DataError, ImageError
 from maskfast.core.files import refuse_foreign_folder, replace_folder
 from maskfast.core.image import open_image
 from maskfast.data.boxes import CORNERS, Boxes, boxes_to_items
+from maskfast.data.choice import CROP_MANIFEST
 from maskfast.data.delimited import write_csv
 from maskfast.data.labels import MASK_ALONE
-from maskfast.data.layouts import CROP_MANIFEST, read_boxes
+from maskfast.data.layouts import read_boxes
 from maskfast.data.names import clean_name
 from maskfast.data.splits import add_groups
 

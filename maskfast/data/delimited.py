@@ -2,13 +2,14 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import DataError
 from maskfast.core.files import open_whole
-from maskfast.data.names import disarm_name
+from maskfast.data.names import PICTURE_SUFFIXES, disarm_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,8 @@ def read_table(path: Path) -> "pd.DataFrame":
     """Return the table with every cell as text, "" where empty, and header names without blanks around them.
 
     CSV may have a BOM (UTF-8 or UTF-16), any line ends, and commas, semicolons, tabs or bars between cells.
-    Raises DataError: missing, empty, not text, without rows, with rows of different lengths, or repeated columns.
+    Raises DataError: missing, empty, not text, without header or rows, with rows of different lengths, or repeated
+    columns.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a CSV or Parquet table")
@@ -59,7 +61,7 @@ def _read_csv(path: Path) -> "pd.DataFrame":
         raise DataError(f"{path}: the file is empty")
     delimiter = max(_DELIMITERS, key=header.count)
     try:
-        _refuse_repeats(path, next(csv.reader([header], delimiter=delimiter)))
+        _check_header(path, next(csv.reader([header], delimiter=delimiter)))
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
             return pd.read_csv(
@@ -74,10 +76,17 @@ def _read_csv(path: Path) -> "pd.DataFrame":
         raise DataError(f"{path}: not a readable table: {' '.join(str(error).split())}") from error
 
 
-def _refuse_repeats(path: Path, columns: list[str]) -> None:
+def _check_header(path: Path, columns: list[str]) -> None:
     names = [column.strip() for column in columns]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"{path}: column {repeated!r} appears twice; rename one")
+    if any(PurePosixPath(name).suffix.casefold() in PICTURE_SUFFIXES for name in names) or _is_row(names):
+        raise DataError(f"{path}: its first line, {', '.join(names)}, is no header; put one above, such as image,label")
+
+
+def _is_row(names: list[str]) -> bool:
+    """Tell whether a header is a name and a label; 0,1 is what pandas writes above columns without names."""
+    return len(names) == 2 and names[0] != "0" and bool(re.fullmatch(r"[01](\.0*)?", names[1]))
 
 
 def _read_text(path: Path) -> str:

@@ -33,6 +33,7 @@ SPELLINGS: dict[str, int] = {
     "without mask": 0,
     "withoutmask": 0,
     "unmasked": 0,
+    "un masked": 0,
     "not masked": 0,
     "no masks": 0,
     "non mask": 0,
@@ -92,6 +93,11 @@ def fold_spelling(text: str) -> str:
     return re.sub(r"[\s_\-.]+", " ", text.strip().casefold()).strip()
 
 
+def is_missing(text: str) -> bool:
+    """Tell whether a cell without blanks around it says nothing: empty, or as NaN and the like are written."""
+    return text.casefold() in _MISSING
+
+
 def read_label(value: object, *, positive: str | None = None) -> int | None:
     """Return 1, 0 or, for an empty cell, None.
 
@@ -99,7 +105,7 @@ def read_label(value: object, *, positive: str | None = None) -> int | None:
     is a mask and every other is none. Raises ValueError for what is unclear.
     """
     text = str(value).strip()
-    if text.casefold() in _MISSING:
+    if is_missing(text):
         return None
     if positive is not None:
         return int(fold_spelling(text) == fold_spelling(positive))
@@ -109,7 +115,7 @@ def read_label(value: object, *, positive: str | None = None) -> int | None:
 
 def _read_number(text: str) -> int:
     try:
-        number = float(text)
+        number = float(text.replace(",", "."))  # a decimal comma
     except ValueError:
         number = math.nan
     if not 0 <= number <= 1:

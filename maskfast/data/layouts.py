@@ -1,31 +1,35 @@
 """The layouts that data comes in: one path goes in, the items table of what lies there comes out."""
 
-from collections.abc import Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskfast.core.errors import DataError
 from maskfast.data.archives import extract_zip
 from maskfast.data.boxes import Boxes, boxes_to_items, has_boxes, read_box_table, read_voc
-from maskfast.data.delimited import TABLE_SUFFIXES, find_column, read_table
+from maskfast.data.choice import choose_boxes, choose_labels, describe_tables, is_named, read_tables, say_columns
+from maskfast.data.class_folders import (
+    has_class_folders,
+    holds_both_classes,
+    is_class,
+    list_folders,
+    read_class_folders,
+)
+from maskfast.data.columns import LabelColumns, find_image_column, find_label_columns, read_row_label
+from maskfast.data.delimited import TABLE_SUFFIXES, read_table
+from maskfast.data.finding import NameIndex
 from maskfast.data.frames import SPLITS, make_items
-from maskfast.data.labels import read_label
+from maskfast.data.labels import is_missing
 from maskfast.data.listing import is_picture
-from maskfast.data.names import NameIndex, clean_name, walk_files
-from maskfast.data.roots import FOLDER_NAMES, find_picture_roots
-from maskfast.data.submission import SAMPLE_NAME, read_submission
+from maskfast.data.roots import find_picture_roots
+from maskfast.data.submission import SAMPLE_NAME, find_sample_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LABEL_TABLES = ("train_labels.csv", "labels.csv", "train.csv", "data.csv")
-"""Names of tables of labels, the likeliest first, where a folder holds several."""
-IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "name", "image_id", "img", "picture", "id")
-LABEL_COLUMNS = ("label", "target", "class", "classname", "class_name", "mask", "y", "category")
 ANNOTATIONS = ("annotations", "Annotations")
-CROP_MANIFEST = "manifest.csv"
-"""What `crops.crop_faces` writes beside the class folders; it is no table to learn from."""
 
 
 def read_layout(
@@ -42,21 +46,62 @@ def read_layout(
         raise DataError(f"{data}: neither a folder nor a CSV, Parquet or zip file")
     if "annotation" in data.stem.casefold():
         return boxes_to_items(read_voc(data, classes=classes), source=source, origin=data.name)
-    return _read_folder(extract_zip(data), source=source, positive=positive, classes=classes)
+    with _open_zip(data) as folder:
+        return _read_folder(folder, source=source, positive=positive, classes=classes)
+
+
+@contextmanager
+def _open_zip(archive: Path) -> Iterator[Path]:
+    """Unpack an archive; an error about what lies there names the archive in place of the cache."""
+    folder = extract_zip(archive)
+    try:
+        yield folder
+    except DataError as error:
+        raise type(error)(str(error).replace(str(folder), str(archive))) from error
 
 
 def _read_folder(
     folder: Path, *, source: str, positive: str | None, classes: Mapping[str, str] | None
 ) -> "pd.DataFrame":
-    folder = _step_down(folder)
-    if table := find_table(folder, boxes=False):
-        items = _read_table_file(table, source=source, positive=positive, classes=classes)
+    folder = _step_down(folder, positive)
+    tables = read_tables(folder)
+    if has_class_folders(folder, positive=positive):
+        tables = {path: table for path, table in tables.items() if is_named(path)}
+    if path := choose_labels(tables):
+        items = _read_table_file(path, source=source, positive=positive, classes=classes)
         return _add_test_rows(items, folder, source=source)
-    if table := find_table(folder, boxes=True):
-        return _read_table_file(table, source=source, positive=positive, classes=classes)
+    if path := choose_boxes(tables):
+        return _read_table_file(path, source=source, positive=positive, classes=classes)
     if annotations := find_annotations(folder):
         return boxes_to_items(read_voc(annotations, classes=classes), source=source, origin=annotations.name)
-    return _read_class_folders(folder, source=source, positive=positive)
+    try:
+        rows = read_class_folders(folder, source=source, positive=positive)
+    except DataError as error:
+        raise DataError(f"{error}{describe_tables(tables)}") from error
+    if not rows:
+        raise DataError(
+            f"{folder}: no data in a layout that is read; expected images and train_labels.csv, a folder a class "
+            f"(mask, no-mask), a CSV of path,label, or boxes (CSV or VOC){describe_tables(tables)}"
+        )
+    return make_items(rows)
+
+
+def _step_down(folder: Path, positive: str | None) -> Path:
+    """Step down through folders that hold nothing but one other, as archives often do."""
+    names = list_folders(folder)
+    if len(names) != 1 or names[0].casefold() in SPLITS or any(path.is_file() for path in folder.iterdir()):
+        return folder
+    inner = folder / names[0]
+    return (
+        folder if is_class(inner.name, positive=positive) and not _is_data_set(inner) else _step_down(inner, positive)
+    )
+
+
+def _is_data_set(folder: Path) -> bool:
+    """Tell whether a folder that is called like a class is all of the data, with its own layout."""
+    if any(path.is_file() and is_picture(path) for path in folder.iterdir()):
+        return False
+    return any(folder.glob("*.csv")) or find_annotations(folder) is not None or holds_both_classes(folder)
 
 
 def read_boxes(data: Path, *, classes: Mapping[str, str] | None = None) -> Boxes:
@@ -65,28 +110,21 @@ def read_boxes(data: Path, *, classes: Mapping[str, str] | None = None) -> Boxes
         return read_box_table(data, classes=classes)
     if data.is_file() and "annotation" in data.stem.casefold():
         return read_voc(data, classes=classes)
-    folder = extract_zip(data) if data.is_file() else data
-    if not folder.is_dir():
+    if data.is_file():
+        with _open_zip(data) as folder:
+            return _read_folder_boxes(folder, classes=classes)
+    if not data.is_dir():
         raise DataError(f"{data}: no such file or folder")
-    if table := find_table(folder, boxes=True):
+    return _read_folder_boxes(data, classes=classes)
+
+
+def _read_folder_boxes(folder: Path, *, classes: Mapping[str, str] | None) -> Boxes:
+    tables = read_tables(folder)
+    if table := choose_boxes(tables):
         return read_box_table(table, classes=classes)
     if annotations := find_annotations(folder):
         return read_voc(annotations, classes=classes)
-    raise DataError(f"{data}: no boxes; expected a CSV with a name, a class and four corners, or VOC annotations")
-
-
-def find_table(folder: Path, *, boxes: bool) -> Path | None:
-    """Return the folder's table of labels (or of boxes), if it has one; raises DataError where several could be."""
-    tables = [path for path in sorted(folder.glob("*.csv")) if not _is_by_product(path.name.casefold())]
-    found = [path for path in tables if has_boxes(df := read_table(path)) is boxes and (boxes or _has_labels(df))]
-    named = [path for name in LABEL_TABLES for path in found if path.name.casefold() == name]
-    if len(found) > 1 and not named:
-        raise DataError(f"{folder}: {found[0].name} and {found[1].name} could both be meant; give one by its path")
-    return next(iter([*named, *found]), None)
-
-
-def _is_by_product(name: str) -> bool:
-    return "submission" in name or name == CROP_MANIFEST
+    raise DataError(f"{folder}: no boxes; expected a CSV with a name, a class and four corners, or VOC annotations")
 
 
 def find_annotations(folder: Path) -> Path | None:
@@ -98,35 +136,27 @@ def find_annotations(folder: Path) -> Path | None:
     return folder if any(folder.glob("*.xml")) else None
 
 
-def _has_labels(df: "pd.DataFrame") -> bool:
-    image = _find_image_column(df)
-    return image is not None and _find_label_column(df, image) is not None
-
-
-def _find_image_column(df: "pd.DataFrame") -> str | None:
-    return find_column(df, IMAGE_COLUMNS) or (str(df.columns[0]) if len(df.columns) == 2 else None)
-
-
-def _find_label_column(df: "pd.DataFrame", image: str) -> str | None:
-    others = [column for column in df.columns if column != image]
-    return find_column(df[others], LABEL_COLUMNS) or (others[0] if len(others) == 1 else None)
-
-
 def _read_table_file(
     path: Path, *, source: str, positive: str | None, classes: Mapping[str, str] | None
 ) -> "pd.DataFrame":
     df = read_table(path)
     if has_boxes(df):
         return boxes_to_items(read_box_table(path, classes=classes), source=source, origin=path.name)
-    image = _find_image_column(df)
+    image = find_image_column(df)
     if image is None:
-        raise DataError(f"{path}: columns {list(df.columns)}; expected a column called image or path, and label")
-    label = _find_label_column(df, image)
-    index = NameIndex(find_picture_roots(path.parent))
+        raise DataError(f"{path}: no image or path among {say_columns(df)}; name one so, and label")
+    label = find_label_columns(df, image)
+
+    @cache
+    def index(part: str) -> NameIndex:
+        return NameIndex(find_picture_roots(path.parent, part=part))
+
+    unlabelled = {"reason": f"no label, target, class or mask among {say_columns(df)}"} if label is None else {}
     rows = [
-        {"source": source, "row": f"{path.name} row {number}", **_read_cells(cells, image, label, index, positive)}
+        {"source": source, "row": f"{path.name} row {number}", **unlabelled,
+         **_read_cells(cells, image, label, index, positive)}
         for number, cells in enumerate(df.to_dict("records"), start=2)
-    ]
+    ]  # fmt: skip
     items = make_items(rows)
     if label is not None and not items["label"].notna().any():
         raise DataError(f"{path}: no row has a label that can be used; row 2: {_first_reason(items)}")
@@ -138,13 +168,19 @@ def _first_reason(items: "pd.DataFrame") -> str:
 
 
 def _read_cells(
-    cells: Mapping[Any, Any], image: str, label: str | None, index: NameIndex, positive: str | None
+    cells: Mapping[Any, Any],
+    image: str,
+    label: LabelColumns | None,
+    index: Callable[[str], NameIndex],
+    positive: str | None,
 ) -> dict[str, Any]:
-    row = {"image": str(cells[image]), **_find_picture(index, str(cells[image])), **_read_own_columns(cells)}
+    own = _read_own_columns(cells)
+    part = own["split"] if own.get("split") in SPLITS else "train"
+    row = {"image": str(cells[image]), **_find_picture(index(part), str(cells[image])), **own}
     if label is None:
         return row
     try:
-        value = read_label(cells[label], positive=positive)
+        value = read_row_label(cells, label, positive=positive)
     except ValueError as error:
         return row | {"status": "refused", "reason": str(error)}
     if value is None:
@@ -162,8 +198,8 @@ def _find_picture(index: NameIndex, name: str) -> dict[str, str]:
 def _read_own_columns(cells: Mapping[Any, Any]) -> dict[str, Any]:
     own = {str(key).casefold(): str(value).strip() for key, value in cells.items()}
     found: dict[str, Any] = {}
-    if split := SPLITS.get(own.get("split", "").casefold()):
-        found["split"] = split
+    if not is_missing(split := own.get("split", "")):
+        found["split"] = SPLITS.get(split.casefold(), split)
     if fold := own.get("fold", ""):
         found["fold"] = fold
     if own.get("source"):
@@ -176,67 +212,9 @@ def _add_test_rows(items: "pd.DataFrame", folder: Path, *, source: str) -> "pd.D
 
     if not (folder / SAMPLE_NAME).is_file():
         return items
-    sample = read_submission(folder / SAMPLE_NAME)
     rows = [
         {"image": name, "path": str(path or ""), "source": source, "split": "test", "row": f"{SAMPLE_NAME} {name}",
          "status": "ok" if path else "missing", "reason": reason}
-        for name, path, reason in zip(sample.ids, sample.paths, sample.reasons, strict=True)
+        for name, path, reason in find_sample_pictures(folder / SAMPLE_NAME)
     ]  # fmt: skip
     return pd.concat([items, make_items(rows)], ignore_index=True)
-
-
-def _read_class_folders(folder: Path, *, source: str, positive: str | None) -> "pd.DataFrame":
-    parts = {name: SPLITS[name.casefold()] for name in _list_folders(folder) if name.casefold() in SPLITS}
-    rows: list[dict[str, Any]] = []
-    for name, split in parts.items() if parts else [("", None)]:
-        rows += _read_classes(folder / name, base=folder, source=source, split=split, positive=positive)
-    if not rows:
-        raise DataError(
-            f"{folder}: no data in a layout that is read; expected images and train_labels.csv, a folder a class "
-            "(mask, no-mask), a CSV of path,label, or boxes (CSV or VOC)"
-        )
-    return make_items(rows)
-
-
-def _list_folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
-
-
-def _step_down(folder: Path) -> Path:
-    """Step down through folders that hold nothing but one other, as archives often do."""
-    names = _list_folders(folder)
-    if len(names) != 1 or names[0].casefold() in SPLITS or _is_class(names[0]):
-        return folder
-    return folder if any(path.is_file() for path in folder.iterdir()) else _step_down(folder / names[0])
-
-
-def _is_class(name: str) -> bool:
-    try:
-        return read_label(name) is not None
-    except ValueError:
-        return False
-
-
-def _read_classes(
-    folder: Path, *, base: Path, source: str, split: str | None, positive: str | None
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for name in _list_folders(folder):
-        pictures = map(str, filter(is_picture, walk_files(folder / name)))  # text, being far smaller than paths
-        if path := next(pictures, None):
-            label = _read_folder_label(folder / name, positive=positive)
-            rows += [{"image": (image := clean_name(Path(path).relative_to(base).as_posix())), "path": path,
-                      "label": label, "source": source, "split": split, "row": image}
-                     for path in chain([path], pictures)]  # fmt: skip
-    return rows
-
-
-def _read_folder_label(folder: Path, *, positive: str | None) -> int:
-    try:
-        label = read_label(folder.name, positive=positive)
-    except ValueError:
-        label = None
-    if label is None:
-        hint = "" if folder.name in FOLDER_NAMES else f", or the folder of masks with --positive {folder.name}"
-        raise DataError(f"{folder}: is it mask or no mask? give a table of labels{hint}")
-    return label

@@ -3,8 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from maskfast.core.errors import DataError
@@ -29,7 +28,12 @@ def clean_name(name: str) -> str:
 
 def is_absolute(name: str) -> bool:
     """Tell whether a cleaned name starts at a root or at a Windows drive."""
-    return name.startswith("/") or bool(_DRIVE.match(name))
+    return name.startswith("/") or has_drive(name)
+
+
+def has_drive(name: str) -> bool:
+    """Tell whether a cleaned name starts at a Windows drive."""
+    return bool(_DRIVE.match(name))
 
 
 def leaves_folder(name: str) -> bool:
@@ -93,78 +97,3 @@ def may_be_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return True
-
-
-class NameIndex:
-    """Finds the file that a table means: by relative path, else by bare name, by stem or without regard to case."""
-
-    def __init__(self, roots: Iterable[Path]) -> None:
-        self._roots = tuple(roots)
-        self._spellings: dict[str, set[Path]] | None = None
-        self._unlisted: list[OSError] = []
-
-    def find(self, name: str, *, absolute: bool = False) -> Path:
-        """Return the file that `name` means below the roots (or, where `absolute` is allowed, anywhere).
-
-        Raises LookupError with the reason: outside the folder, missing, or several files of that name.
-        """
-        cleaned = clean_name(name)
-        if not cleaned:
-            raise LookupError("empty name")
-        if leaves_folder(cleaned) or "\0" in cleaned:
-            raise LookupError("the name leads outside the folder")
-        if cleaned.startswith("/"):
-            return self._find_absolute(Path(name.strip()), allowed=absolute)
-        return self._find_direct(cleaned) or self._find_spelling(cleaned)
-
-    def _find_absolute(self, path: Path, *, allowed: bool) -> Path:
-        if not allowed:
-            raise LookupError("the name leads outside the folder")
-        if not path.is_file():
-            raise LookupError("no such file")
-        return path
-
-    def _find_direct(self, name: str) -> Path | None:
-        if _DRIVE.match(name):
-            return None
-        return next((root / name for root in self._roots if _is_file(root / name)), None)
-
-    def _find_spelling(self, name: str) -> Path:
-        if self._spellings is None:
-            self._spellings = self._read_spellings()
-        bare = name.rsplit("/", 1)[-1]
-        for spelling in (name, bare, bare.casefold()):
-            found = self._spellings.get(spelling, set())
-            if len(found) > 1:
-                raise LookupError(f"{len(found)} files fit the name")
-            if found:
-                return next(iter(found))
-        unlisted = f" (and {self._unlisted[0].filename} cannot be listed)" if self._unlisted else ""
-        raise LookupError(f"no such file{unlisted}")
-
-    def _read_spellings(self) -> dict[str, set[Path]]:
-        spellings: dict[str, set[Path]] = defaultdict(set)
-        for root in self._roots:
-            for path in try_walk_files(root):
-                if isinstance(path, OSError):
-                    self._unlisted.append(path)
-                    continue
-                relative = clean_name(path.relative_to(root).as_posix())
-                for spelling in _spell(relative):
-                    spellings[spelling].add(path)
-        return spellings
-
-
-def _spell(relative: str) -> set[str]:
-    bare = relative.rsplit("/", 1)[-1]
-    forms = {relative, bare, bare.casefold()}
-    if PurePosixPath(bare).suffix.casefold() in PICTURE_SUFFIXES:
-        forms |= {str(PurePosixPath(form).with_suffix("")) for form in forms}
-    return forms
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long or of bytes that no file can have
-        return False

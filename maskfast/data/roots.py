@@ -1,25 +1,36 @@
 """Where the pictures of a data set lie: its folder goes in, the folders to look in come out, archives unpacked."""
 
+import os
 from pathlib import Path
 
 from maskfast.data.archives import extract_zip, list_members
-from maskfast.data.names import PICTURE_SUFFIXES, try_walk_files
+from maskfast.data.finding import find_parts
+from maskfast.data.names import PICTURE_SUFFIXES, is_hidden, try_walk_files
 
 FOLDER_NAMES = ("images", "Images", "image", "imgs", "pictures", "photos", "medical mask")
 """Folders beside a table that hold its pictures; for each also the archive of that name."""
 
 
-def find_picture_roots(folder: Path) -> list[Path]:
+def find_picture_roots(folder: Path, *, part: str | None = None) -> list[Path]:
     """Return the folders to look for a table's pictures in, the likeliest first; the table's own is the last.
 
     An `images` folder counts before `images.zip`, and that before pictures anywhere in the folder; only where there are
-    none are other archives opened. Archives are unpacked into the cache. Raises ArchiveError.
+    none are other archives opened. The one folder that is called like the split `part`, as `test_images` is, comes
+    first, and so do archives. Archives are unpacked into the cache. Raises ArchiveError.
     """
-    named = [folder / name for name in FOLDER_NAMES if (folder / name).is_dir()]
-    if named:
-        return [named[0], folder]
-    archives = _find_archives(folder)
-    return [*(root for archive in archives for root in _unpack(archive)), folder]
+    named = [folder / name for name in FOLDER_NAMES if (folder / name).is_dir()][:1]
+    own = [path for place in (folder, *named) for path in _list_folders(place) if _is_of(path, part)]
+    archives = [] if named else sorted(_find_archives(folder), key=lambda path: not _is_of(path, part))
+    unpacked = (root for archive in archives for root in _unpack(archive))
+    return [*(own if len(own) == 1 else []), *named, *unpacked, folder]
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    return [folder / name for name in sorted(next(os.walk(folder))[1]) if not is_hidden(name)]
+
+
+def _is_of(path: Path, part: str | None) -> bool:
+    return part in find_parts(Path(path.stem))
 
 
 def _find_archives(folder: Path) -> list[Path]:

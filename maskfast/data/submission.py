@@ -3,11 +3,16 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskfast.core.errors import DataError
+from maskfast.data.columns import read_header_label
 from maskfast.data.delimited import read_table
-from maskfast.data.names import NameIndex
+from maskfast.data.finding import NameIndex
 from maskfast.data.roots import find_picture_roots
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAMPLE_NAME = "sample_submission.csv"
 
@@ -29,17 +34,25 @@ class Submission:
 def read_submission(data: str | os.PathLike[str]) -> Submission:
     """Read the sample submission of a challenge folder (or the file itself) and find its pictures.
 
-    Raises DataError where there is none, or where it has not two columns.
+    Raises DataError where there is none, or where it has not two columns, the second for the probability of a mask.
     """
     sample = find_sample(Path(data))
     df = read_table(sample)
-    if len(df.columns) < 2:
-        raise DataError(f"{sample}: one column {df.columns[0]!r}; expected an image and a target column")
-    ids = [str(name) for name in df.iloc[:, 0]]
-    index = NameIndex(find_picture_roots(sample.parent))
-    found = [_find(index, name) for name in ids]
-    paths, reasons = [path for path, _ in found], [reason for _, reason in found]
-    return Submission(ids, paths, reasons, str(df.columns[0]), str(df.columns[1]))
+    columns = [str(column) for column in df.columns]
+    if len(columns) != 2:
+        seen = f"{len(columns)} columns, {', '.join(columns)}"
+        raise DataError(f"{sample}: {seen}; expected two, an image and a target column")
+    if read_header_label(columns[1]) == 0:
+        raise DataError(f"{sample}: column {columns[1]!r} asks for no mask; expected one in which 1 is a mask")
+    found = _find_pictures(df, sample)
+    return Submission(
+        [name for name, _, _ in found], [path for _, path, _ in found], [reason for _, _, reason in found], *columns
+    )
+
+
+def find_sample_pictures(sample: Path) -> list[tuple[str, Path | None, str]]:
+    """Return the ids in the first column of a sample, each with its picture or the reason why there is none."""
+    return _find_pictures(read_table(sample), sample)
 
 
 def find_sample(data: Path) -> Path:
@@ -52,6 +65,11 @@ def find_sample(data: Path) -> Path:
     if len(found) != 1:
         raise DataError(f"{data}: {len(found)} files called like {SAMPLE_NAME}; give the right one by its path")
     return found[0]
+
+
+def _find_pictures(df: "pd.DataFrame", sample: Path) -> list[tuple[str, Path | None, str]]:
+    index = NameIndex(find_picture_roots(sample.parent, part="test"))
+    return [(str(name), *_find(index, str(name))) for name in df.iloc[:, 0]]
 
 
 def _find(index: NameIndex, name: str) -> tuple[Path | None, str]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import ConfigError, DataError
+from maskfast.data.columns import IMAGE_COLUMNS
 from maskfast.data.delimited import find_column, read_table
 from maskfast.data.frames import mark_repeats
-from maskfast.data.layouts import IMAGE_COLUMNS, read_layout
+from maskfast.data.layouts import read_layout
 from maskfast.data.names import clean_name
 
 if TYPE_CHECKING:

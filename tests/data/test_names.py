@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfast.data.names import NameIndex, clean_name, disarm_name, natural_key, show_name
+from maskfast.data.finding import NameIndex
+from maskfast.data.names import clean_name, disarm_name, natural_key, show_name
 
 
 @pytest.mark.parametrize("name", ["=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg", "\ta.jpg", "\ra.jpg"])
@@ -54,3 +55,26 @@ def test_a_file_is_found_by_path_then_bare_name_then_stem(tmp_path: Path) -> Non
         index.find("a.jpg")
     with pytest.raises(LookupError, match="no such file"):
         index.find("d.jpg")
+
+
+def test_the_longest_end_of_a_path_that_fits_is_meant(tmp_path: Path) -> None:
+    for name in ("mask/1.jpg", "no_mask/1.jpg", "2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    index = NameIndex([tmp_path])
+    assert index.find("/content/drive/no_mask/1.jpg", absolute=True) == tmp_path / "no_mask" / "1.jpg"
+    assert index.find("C:\\data\\mask\\1.jpg") == tmp_path / "mask" / "1.jpg"
+    assert index.find("/content/2.jpg", absolute=True) == tmp_path / "2.jpg"
+    with pytest.raises(LookupError, match="outside the folder"):
+        index.find("/content/2.jpg")
+    with pytest.raises(LookupError, match=r"2 files fit the name, as mask/1\.jpg and no_mask/1\.jpg"):
+        index.find("/content/1.jpg", absolute=True)
+
+
+def test_of_several_files_the_one_in_the_first_root_is_meant(tmp_path: Path) -> None:
+    for name in ("test/1.jpg", "other/1.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert NameIndex([tmp_path / "test", tmp_path]).find("1") == tmp_path / "test" / "1.jpg"
+    with pytest.raises(LookupError, match=r"2 files fit the name, as other/1\.jpg and test/1\.jpg"):
+        NameIndex([tmp_path]).find("1")

@@ -1,3 +1,4 @@
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -191,3 +192,194 @@ def test_an_archive_of_another_purpose_is_left_closed(write_pictures: Callable[.
     (folder / "invoices.zip").write_bytes(b"PK\3\4 encrypted by somebody")
     (folder / "t.csv").write_text("path,label\nin/a.jpg,1\nin/b.jpg,0\n")
     assert read_items(folder / "t.csv")["status"].tolist() == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("predictions.csv", "image,probability,label,status,reason\nmask/a.jpg,0.1,no_mask,ok,\n"),
+        ("pictures.csv", "image,path,label,status,reason,sha1\nmask/a.jpg,mask/a.jpg,0,ok,,1\n"),
+        ("findings.csv", "finding,image,path,label\nsmall,mask/a.jpg,mask/a.jpg,0\n"),
+        ("label_errors.csv", "image,source,label,probability,doubt\nmask/a.jpg,x,0,0.1,0.9\n"),
+        ("meta.csv", "k,v\nauthor,me\nlicence,yes\n"),
+        ("sources.csv", "image,url\nmask/a.jpg,http://x\n"),
+        ("stray.csv", ""),
+        ("mine.csv", "image,label\nmask/a.jpg,0\n"),
+    ],
+)
+def test_class_folders_count_more_than_other_tables(write_pictures: Callable[..., Path], name: str, text: str) -> None:
+    folder = write_pictures("mask/a.jpg", "no_mask/b.jpg")
+    (folder / name).write_text(text)
+    assert labels_of(read_items(folder)) == {"mask/a.jpg": 1, "no_mask/b.jpg": 0}
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "pictures.csv", "findings.csv", "meta.csv", "stray.csv"])
+def test_tables_that_say_no_labels_are_passed_over(write_pictures: Callable[..., Path], name: str) -> None:
+    folder = write_pictures("in/a.jpg", "in/b.jpg")
+    texts = {
+        "predictions.csv": "image,probability,label,status,reason\nin/a.jpg,0.1,no_mask,ok,\n",
+        "pictures.csv": "image,path,label,status,reason\nin/a.jpg,in/a.jpg,0,ok,\n",
+        "findings.csv": "finding,image,label\nsmall,in/a.jpg,0\n",
+        "meta.csv": "k,v\nauthor,yes\n",
+        "stray.csv": "",
+    }
+    (folder / name).write_text(texts[name])
+    (folder / "mine.csv").write_text("path,label\nin/a.jpg,1\nin/b.jpg,0\n")
+    assert labels_of(read_items(folder)) == {"in/a.jpg": 1, "in/b.jpg": 0}
+
+
+def test_a_table_of_the_usual_name_counts_more_than_class_folders(write_pictures: Callable[..., Path]) -> None:
+    folder = write_pictures("mask/a.jpg", "no_mask/b.jpg")
+    (folder / "labels.csv").write_text("path,label\nmask/a.jpg,0\nno_mask/b.jpg,1\n")
+    assert labels_of(read_items(folder)) == {"mask/a.jpg": 0, "no_mask/b.jpg": 1}
+    (folder / "labels.csv").write_text("")
+    with pytest.raises(DataError, match=r"labels\.csv: the file is empty"):
+        read_items(folder)
+
+
+def test_tables_that_could_both_be_meant_are_named(write_pictures: Callable[..., Path]) -> None:
+    folder = write_pictures("in/a.jpg")
+    for name in ("one.csv", "two.csv"):
+        (folder / name).write_text("path,label\nin/a.jpg,1\n")
+    with pytest.raises(DataError, match=r"one\.csv and two\.csv could both be meant"):
+        read_items(folder)
+
+
+@pytest.mark.parametrize("wrapper", ["facemask", "y", "facemask/facemask", "x/y", "mask/train"])
+def test_a_folder_called_like_a_class_may_hold_the_classes(write_pictures: Callable[..., Path], wrapper: str) -> None:
+    folder = write_pictures(f"{wrapper}/with_mask/a.jpg", f"{wrapper}/without_mask/b.jpg")
+    assert sorted(read_items(folder)["label"]) == [0, 1]
+    assert read_items(folder).set_index("label")["path"].str.endswith("with_mask/a.jpg").to_dict() == {
+        1: True,
+        0: False,
+    }
+
+
+def test_a_folder_called_like_a_class_may_hold_a_challenge(
+    write_challenge: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write_challenge(LABELS)
+    (tmp_path / "all").mkdir()
+    folder.rename(tmp_path / "all" / "facemask")
+    assert labels_of(read_items(tmp_path / "all")) == {"a.jpg": 1, "b.png": 0, "c.webp": 1}
+
+
+def test_folders_inside_clear_classes_say_nothing(write_pictures: Callable[..., Path]) -> None:
+    folder = write_pictures("mask/f/a.jpg", "mask/y/b.jpg", "no_mask/0/c.jpg", "no_mask/1/d.jpg")
+    assert read_items(folder)["label"].tolist() == [1, 1, 0, 0]
+
+
+def test_classes_inside_one_of_several_folders_are_refused(write_pictures: Callable[..., Path]) -> None:
+    folder = write_pictures("facemask/with_mask/a.jpg", "facemask/without_mask/b.jpg", "masks/c.jpg")
+    with pytest.raises(DataError, match="facemask: holds both classes"):
+        read_items(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image,no_mask\na.jpg,1\nb.png,0\n", [0, 1]),
+        ("image,without_mask\na.jpg,no\nb.png,yes\n", [1, 0]),
+        ("image,no_mask\na.jpg,mask\nb.png,no mask\n", [1, 0]),
+        ("File Name,Has Mask?,who\na.jpg,yes,me\nb.png,no,me\n", [1, 0]),
+        ("image,is_masked,who\na.jpg,1,me\nb.png,0,me\n", [1, 0]),
+        ("image,with_mask,without_mask\na.jpg,1,0\nb.png,0,1\n", [1, 0]),
+        ("image,without_mask,with_mask,mask_weared_incorrect\na.jpg,0,0,1\nb.png,1,0,0\n", [1, 0]),
+        ("image;label\na.jpg;0,9\nb.png;0,1\n", [1, 0]),
+        ("image,label\na.jpg,masked\nb.png,un-masked\n", [1, 0]),
+    ],
+)
+def test_headers_that_name_a_class(write_challenge: Callable[..., Path], text: str, expected: list[int]) -> None:
+    assert read_items(write_challenge(text))["label"].tolist() == expected
+
+
+def test_columns_of_two_classes_that_contradict_each_other_refuse_the_row(write_challenge: Callable[..., Path]) -> None:
+    items = read_items(write_challenge("image,with_mask,without_mask\na.jpg,1,0\nb.png,0,1\nc.webp,1,1\n"))
+    assert items["label"].tolist() == [1, 0, pd.NA]
+    assert items["reason"].tolist()[2] == "the columns with_mask and without_mask contradict each other"
+
+
+def test_a_table_without_labels_is_named_with_its_columns(write_challenge: Callable[..., Path]) -> None:
+    folder = write_challenge("File Name,who,when\na.jpg,me,now\n")
+    with pytest.raises(DataError, match=r"train_labels\.csv has no label among its columns File Name, who, when"):
+        read_items(folder)
+    items = read_items(folder / "train_labels.csv")
+    assert items["status"].tolist() == ["ok"]
+    assert "File Name, who, when" in items["reason"][0]
+
+
+@pytest.mark.parametrize("first", ["a.jpg,1", "a,1", "a.jpg,mask", "x,a.jpg,1"])
+def test_a_first_line_that_is_a_picture_is_no_header(write_challenge: Callable[..., Path], first: str) -> None:
+    rest = first.replace("a", "b").replace("1", "0").replace("jpg", "png")
+    with pytest.raises(DataError, match=rf"its first line, {', '.join(first.split(','))}, is no header"):
+        read_items(write_challenge(f"{first}\n{rest}\n"))
+
+
+def test_the_header_of_columns_without_names_is_one(write_challenge: Callable[..., Path]) -> None:
+    assert labels_of(read_items(write_challenge("0,1\na.jpg,1\nb.png,0\n"))) == {"a.jpg": 1, "b.png": 0}
+
+
+@pytest.mark.parametrize("header", ["image,no_mask,mask", "image,target,weight", "image"])
+def test_a_sample_of_more_than_two_columns_is_no_submission(write_challenge: Callable[..., Path], header: str) -> None:
+    cells = ",0" * header.count(",")
+    folder = write_challenge(LABELS, sample=f"{header}\nd.jpg{cells}\n")
+    with pytest.raises(DataError, match=rf"{header.count(',') + 1} columns, {header.replace(',', ', ')}; expected two"):
+        read_submission(folder)
+    assert read_items(folder)["split"].eq("test").sum() == 1
+
+
+def test_a_sample_that_asks_for_no_mask_is_no_submission(write_challenge: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="column 'no_mask' asks for no mask"):
+        read_submission(write_challenge(LABELS, sample="image,no_mask\nd.jpg,0\n"))
+
+
+def test_a_split_of_another_name_is_kept(write_challenge: Callable[..., Path]) -> None:
+    rows = "a.jpg,1,Training\nb.png,0,eval\nc.webp,1,\nd.jpg,0,val\n"
+    items = read_items(write_challenge("image,target,split\n" + rows))
+    assert items["split"].tolist() == ["train", "eval", pd.NA, "valid"]
+
+
+def test_a_split_folder_of_another_name_is_kept(write_pictures: Callable[..., Path]) -> None:
+    parts = ("train", "eval")
+    folder = write_pictures(*(f"{part}/{name}/{part}.jpg" for part in parts for name in ("mask", "no-mask")))
+    assert set(read_items(folder)["split"]) == {"train", "eval"}
+
+
+@pytest.mark.parametrize("positive", [None, "mask"])
+def test_test_pictures_in_no_class_folder_have_no_label(
+    write_pictures: Callable[..., Path], positive: str | None
+) -> None:
+    folder = write_pictures(
+        "train/mask/a.jpg", "train/no-mask/b.jpg", "test/unknown/c.jpg", "test/all/d.jpg", "test/e.jpg",
+        "test/no-mask/f.jpg",
+    )  # fmt: skip
+    labels = labels_of(read_items(folder, positive=positive))
+    assert [labels[f"test/{name}"] for name in ("unknown/c.jpg", "all/d.jpg", "e.jpg", "no-mask/f.jpg")] == [
+        None, None, None, 0,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("places", ["train test", "train_images test_images", "images/train images/test"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_same_numbers_in_train_and_test_are_kept_apart(
+    write_pictures: Callable[..., Path], places: str, zipped: bool
+) -> None:
+    train, test = places.split()
+    folder = write_pictures(*(f"{place}/{number}.jpg" for place in (train, test) for number in (1, 2)))
+    pictures = [(folder / name).read_bytes() for name in (f"{train}/1.jpg", f"{train}/2.jpg", f"{test}/2.jpg")]
+    if zipped:
+        for place in (train, test):
+            shutil.make_archive(str(folder / Path(place).name), "zip", folder / place)
+            shutil.rmtree(folder / place)
+        shutil.rmtree(folder / "images", ignore_errors=True)
+    (folder / "train.csv").write_text("image,label\n1.jpg,1\n2,0\n")
+    (folder / "sample_submission.csv").write_text("image,label\n2,0\n")
+    assert [Path(path).read_bytes() for path in read_items(folder)["path"]] == pictures
+
+
+def test_what_is_wrong_in_an_archive_is_told_by_its_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "plain.zip", "w") as archive:
+        archive.writestr("a/b.jpg", b"")
+        archive.writestr("c/d.jpg", b"")
+    with pytest.raises(DataError, match=rf"^{tmp_path}/plain\.zip/a: is it mask"):
+        read_items(tmp_path / "plain.zip")
