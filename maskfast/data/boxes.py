@@ -1,5 +1,6 @@
 """Annotated faces: a CSV of boxes or Pascal VOC files go in, a frame with a row a box comes out."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ NAME_COLUMNS = ("name", "image", "filename", "file", "path", "image_id")
 CLASS_COLUMNS = ("classname", "class", "label", "class_name", "category")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _KAGGLE = ("x1", "x2", "y1", "y2")
+_NAMED = (CORNERS, ("left", "top", "right", "bottom"))
+_SIZED = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
 _CERTAIN = 0.98
 """The part of the boxes that must lie inside their pictures for a reading to be taken."""
 MAX_XML_BYTES = 4 * 2**20
@@ -42,23 +45,33 @@ class Boxes:
 
 def has_boxes(df: "pd.DataFrame") -> bool:
     """Tell whether a table has the columns of boxes."""
-    columns = {column.casefold() for column in df.columns}
-    return columns.issuperset(CORNERS) or columns.issuperset(_KAGGLE)
+    return _find_corners(df) is not None
+
+
+def _find_corners(df: "pd.DataFrame") -> tuple[tuple[str, ...], list[str]] | None:
+    """Return the four names by which the corners are known, and the table's columns that are called so."""
+    spelled: dict[str, str] = {}
+    for column in df.columns:
+        spelled.setdefault(re.sub(r"^bbox|[\s_\-]", "", column.casefold()), column)
+    known = next((names for names in (*_NAMED, _KAGGLE, *_SIZED) if spelled.keys() >= set(names)), None)
+    return None if known is None else (known, [spelled[name] for name in known])
 
 
 def read_box_table(path: Path, *, classes: Mapping[str, str] | None = None) -> Boxes:
-    """Read a CSV with a row a box: a name, a class, and xmin,ymin,xmax,ymax or x1,x2,y1,y2.
+    """Read a CSV with a row a box: a name, a class, and xmin,ymin,xmax,ymax, or x1,x2,y1,y2, or x,y,width,height.
 
+    `x_min`, `bbox_x1` and left,top,right,bottom are such spellings too; x and y of a size are the left upper corner.
     The four of Kaggle's wobotintelligence set are named x1,x2,y1,y2 and hold xmin,ymin,xmax,ymax: which is meant is
     decided by which reading puts the boxes inside the pictures. Raises DataError where that is unclear.
     `classes` adds to or overrides BOX_CLASSES.
     """
     df = read_table(path)
     name, kind = find_column(df, NAME_COLUMNS), find_column(df, CLASS_COLUMNS)
-    if name is None or kind is None or not has_boxes(df):
+    corners = _find_corners(df)
+    if name is None or kind is None or corners is None:
         raise DataError(f"{path}: columns {list(df.columns)}; a table of boxes has a name, a class and four corners")
     frame = _find_pictures(df[name], path.parent)
-    numbers, note = _read_corners(df, frame, path)
+    numbers, note = _read_corners(df, frame, path, *corners)
     frame[list(CORNERS)] = numbers
     frame["classname"] = df[kind].str.strip().to_numpy()
     return Boxes(_add_kinds(frame, classes, path), note)
@@ -80,13 +93,15 @@ def _locate(index: NameIndex, name: str) -> tuple[str, str, str]:
         return "", "missing" if str(error) == "no such file" else "refused", str(error)
 
 
-def _read_corners(df: "pd.DataFrame", frame: "pd.DataFrame", path: Path) -> "tuple[npt.NDArray[np.float64], str]":
-    named = find_column(df, CORNERS[:1]) is not None
-    columns = [str(find_column(df, [column])) for column in (CORNERS if named else _KAGGLE)]
+def _read_corners(
+    df: "pd.DataFrame", frame: "pd.DataFrame", path: Path, names: tuple[str, ...], columns: list[str]
+) -> "tuple[npt.NDArray[np.float64], str]":
     values = _read_numbers(df, columns, path)
-    if named:
-        return values, "corners as named: xmin, ymin, xmax, ymax"
-    return _choose_reading(values, _read_sizes(frame), path)
+    if names in _NAMED:
+        return values, f"corners as named: {', '.join(names)}"
+    if names == _KAGGLE:
+        return _choose_reading(values, _read_sizes(frame), path)
+    return _read_sized(values, _read_sizes(frame), path)
 
 
 def _read_numbers(df: "pd.DataFrame", columns: list[str], path: Path) -> "npt.NDArray[np.float64]":
@@ -129,6 +144,18 @@ def _choose_reading(
     if inside[best] < _CERTAIN or inside[other] >= _CERTAIN:
         raise DataError(f"{path}: {shares}; unclear, rename the columns to xmin, ymin, xmax, ymax")
     return readings[best], shares
+
+
+def _read_sized(
+    values: "npt.NDArray[np.float64]", sizes: "npt.NDArray[np.float64]", path: Path
+) -> "tuple[npt.NDArray[np.float64], str]":
+    corners: npt.NDArray[np.float64] = values.copy()
+    corners[:, 2:] += values[:, :2]
+    known = sizes[:, 0] > 0
+    if known.any() and (inside := _rate_inside(corners[known], sizes[known])) < _CERTAIN:
+        reading = f"x, y read as left upper corners put {inside:.1%} of the boxes inside their pictures"
+        raise DataError(f"{path}: {reading}; unclear, write the columns xmin, ymin, xmax, ymax")
+    return corners, "x, y, width, height read with x, y as the left upper corner"
 
 
 def _rate_inside(corners: "npt.NDArray[np.float64]", sizes: "npt.NDArray[np.float64]") -> float:

@@ -66,11 +66,31 @@ EXPECTED = [tuple(map(float, box[:4])) for boxes in FACES.values() for box in bo
         ("name,x1,x2,y1,y2,classname", (0, 2, 1, 3)),  # as the names say
         ("name,xmin,ymin,xmax,ymax,classname", (0, 1, 2, 3)),
         ("filename,ymin,xmin,ymax,xmax,class", (1, 0, 3, 2)),
+        ("filename,x_min,y_min,x_max,y_max,label", (0, 1, 2, 3)),
+        ("image,left,top,right,bottom,label", (0, 1, 2, 3)),
+        ("image,bbox_x1,bbox_x2,bbox_y1,bbox_y2,label", (0, 2, 1, 3)),
     ],
 )
 def test_every_reading_gives_the_same_boxes(tmp_path: Path, columns: str, order: tuple[int, ...]) -> None:
     boxes = read_box_table(write_table(write_scenes(tmp_path), columns, order))
     assert corners_of(boxes.frame) == EXPECTED
+
+
+@pytest.mark.parametrize("columns", ["image,x,y,width,height,label", "image,bbox_x,bbox_y,bbox_w,bbox_h,label"])
+def test_boxes_of_a_corner_and_a_size(tmp_path: Path, columns: str) -> None:
+    folder = write_scenes(tmp_path)
+    lines = [columns] + [
+        f"{name},{x1},{y1},{x2 - x1},{y2 - y1},{kind}"
+        for name, boxes in FACES.items()
+        for x1, y1, x2, y2, kind in boxes
+    ]
+    (folder / "boxes.csv").write_text("\n".join(lines) + "\n")
+    boxes = read_box_table(folder / "boxes.csv")
+    assert corners_of(boxes.frame) == EXPECTED
+    assert "left upper corner" in boxes.note
+    (folder / "boxes.csv").write_text(f"{columns}\na.png,100,60,40,40,face_no_mask\n")
+    with pytest.raises(DataError, match=r"put 0\.0% of the boxes inside"):
+        read_box_table(folder / "boxes.csv")
 
 
 def test_an_unclear_reading_is_refused(tmp_path: Path) -> None:
