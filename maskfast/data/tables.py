@@ -1,7 +1,7 @@
 """The readers' front door: any DATA that a user names goes in, one items table comes out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,8 @@ def read_items(
     Columns: image (as written), path (absolute, "" where there is none), label (1 mask, 0 no mask, missing), source,
     group (missing until `splits.add_groups`), split (train, valid, test or missing), status (ok, missing, refused,
     conflict, duplicate), reason, row (where it was read), and where known boxes and fold.
-    `positive`: the class name, or folder, that is "mask". `classes`: what box classes mean, beside `BOX_CLASSES`.
+    `positive`: the class name, or folder, that is "mask"; DATA without any of that name is read by its own names.
+    `classes`: what box classes mean, beside `BOX_CLASSES`.
     Files are found and not yet opened: `splits.add_groups` and `audit.audit_items` read them.
     Raises DataError for data in no layout that is read, and where no row at all can be used.
     """
@@ -33,8 +34,8 @@ def read_items(
     if not data:
         raise DataError("no data given; name a folder, a CSV or Parquet table, or a zip archive")
     parts = [read_layout(Path(given), source=os.fspath(given), positive=positive, classes=classes) for given in data]
-    if positive is not None and not any(part["label"].eq(1).any() for part in parts):
-        raise ConfigError(f"--positive {positive}: no row or folder of {data[0]} is called that")
+    if positive is not None:
+        parts = _read_spelled(parts, data, positive, classes)
     items = pd.concat(parts, ignore_index=True)
     items["path"] = [str(Path(path).absolute()) if path else "" for path in items["path"]]
     items = mark_repeats(items)
@@ -42,6 +43,31 @@ def read_items(
         first = items.iloc[0]
         raise DataError(f"{data[0]}: none of {len(items)} rows can be used; {first['row']}: {first['reason']}")
     return items
+
+
+def _read_spelled(
+    parts: "list[pd.DataFrame]",
+    data: Sequence[str | os.PathLike[str]],
+    positive: str,
+    classes: Mapping[str, str] | None,
+) -> "list[pd.DataFrame]":
+    """Read those DATA again, by their own names, in which nothing is called `positive`."""
+    called = [bool(part["label"].eq(1).any()) for part in parts]
+    if not any(called):
+        raise ConfigError(f"--positive {positive}: no row or folder of {', '.join(map(str, data))} is called that")
+    return [
+        part if is_called else _read_own_names(given, positive, classes)
+        for part, given, is_called in zip(parts, data, called, strict=True)
+    ]
+
+
+def _read_own_names(given: str | os.PathLike[str], positive: str, classes: Mapping[str, str] | None) -> "pd.DataFrame":
+    try:
+        return read_layout(Path(given), source=os.fspath(given), classes=classes)
+    except DataError as error:
+        raise DataError(
+            f"--positive {positive}: nothing in {given} is called that, and by its own names: {error}"
+        ) from error
 
 
 def select_usable(items: "pd.DataFrame") -> "pd.DataFrame":

@@ -194,6 +194,16 @@ def test_an_archive_of_another_purpose_is_left_closed(write_pictures: Callable[.
     assert read_items(folder / "t.csv")["status"].tolist() == ["ok", "ok"]
 
 
+def test_positive_is_read_source_by_source(write_pictures: Callable[..., Path]) -> None:
+    clear = write_pictures("mask/a.jpg", "no-mask/b.jpg", folder="clear")
+    named = write_pictures("red/c.jpg", "blue/d.jpg", folder="named")
+    items = read_items(clear, named, positive="red")
+    assert labels_of(items) == {"mask/a.jpg": 1, "no-mask/b.jpg": 0, "red/c.jpg": 1, "blue/d.jpg": 0}
+    unclear = write_pictures("green/e.jpg", "pink/f.jpg", folder="unclear")
+    with pytest.raises(DataError, match=r"nothing in .*unclear is called that.*unclear/green: is it mask"):
+        read_items(named, unclear, positive="red")
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
