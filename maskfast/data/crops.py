@@ -17,13 +17,12 @@ from maskfast.data.delimited import write_csv
 from maskfast.data.labels import MASK_ALONE
 from maskfast.data.layouts import read_boxes
 from maskfast.data.names import clean_name
-from maskfast.data.splits import add_groups
+from maskfast.data.splits import SPLIT_NAMES, add_groups
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-SPLIT_NAMES = ("train", "valid", "test")
 CLASS_FOLDERS = {"mask": "mask", "no_mask": "no-mask"}
 MARGIN = 0.2
 """Part of a box's sides that is added on each side, so that chin, ears and straps are seen."""

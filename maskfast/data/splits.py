@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASS_NAMES = ("no mask", "mask")
+SPLIT_NAMES = ("train", "valid", "test")
 MAX_PARTS = 20
 """Parts at most that the pictures are dealt into, some of which are for validation."""
 
@@ -50,10 +51,11 @@ def split_items(items: "pd.DataFrame", *, valid: float = 0.2, seed: int = 0) -> 
 
     A split that the data brought is honoured: where a usable row is "valid" already, the others become "train"; rows
     of "test" are never touched. `valid` is the part of the rows for validation, to the nearest fraction of at most 20
-    parts (fewer where a class has fewer groups), or 1/k below that. Raises DataError where a class has too few groups.
+    parts (fewer where a class has fewer groups), or 1/k below that. Raises DataError where a class has too few groups,
+    and where the data brought a split of another name, or only "test".
     """
     items = items.copy()
-    usable = _usable(items) & ~items["split"].eq("test").fillna(False)
+    usable = _find_learnable(items)
     if not items.loc[usable, "split"].eq("valid").fillna(False).any():
         taken, parts = _find_fraction(valid, _count_groups(items[usable]))
         items.loc[usable, "split"] = "train"
@@ -73,7 +75,7 @@ def fold_items(items: "pd.DataFrame", k: int, *, seed: int = 0) -> "pd.DataFrame
     import pandas as pd
 
     items = items.copy()
-    usable = _usable(items) & ~items["split"].eq("test").fillna(False)
+    usable = _find_learnable(items)
     given = items.loc[usable, "fold"] if "fold" in items else None
     if given is not None and given.notna().all():
         names = sorted(given.unique(), key=str)
@@ -87,8 +89,15 @@ def fold_items(items: "pd.DataFrame", k: int, *, seed: int = 0) -> "pd.DataFrame
     return items
 
 
-def _usable(items: "pd.DataFrame") -> "pd.Series[bool]":
-    return (items["status"] == "ok") & items["label"].notna()
+def _find_learnable(items: "pd.DataFrame") -> "pd.Series[bool]":
+    usable = (items["status"] == "ok") & items["label"].notna()
+    given = items.loc[usable, "split"]
+    for row in items.loc[given[given.notna() & ~given.isin(SPLIT_NAMES)].index[:1]].itertuples():
+        raise DataError(f"{row.source}: {row.row}: split {row.split!r} is not known; call it train, valid or test")
+    learnable = usable & ~items["split"].eq("test").fillna(False)
+    if usable.any() and not learnable.any():
+        raise DataError(f"split: all {len(given)} labelled pictures are in 'test', which is never trained on; mend it")
+    return learnable
 
 
 def _assign_folds(items: "pd.DataFrame", k: int, *, seed: int, wish: str) -> "npt.NDArray[np.int64]":

@@ -122,20 +122,20 @@ def make_dls(
     workers: int = 0,
     device: str | torch.device | None = None,
 ) -> DataLoaders:
-    """Make fastai DataLoaders of the usable rows of an items table, split by its column `split` ("train", "valid").
+    """Make fastai DataLoaders of the usable rows of an items table whose column `split` says "train" or "valid".
 
     Pictures are decoded once into a cache that later runs share (`cache=False` decodes them at each epoch, in
     `workers` processes). Raises DataError where a split has no picture.
     """
     from maskfast.data.tables import select_usable
 
-    usable = select_usable(items).reset_index(drop=True)
+    usable = select_usable(items[items["split"].isin(["train", "valid"])])
     pixels = open_pixels([str(path) for path in usable["path"]], size, method) if cache else None
     if pixels is not None:
         usable = usable[usable["path"].isin(pixels.rows)].reset_index(drop=True)
     for split in ("train", "valid"):
         if not (usable["split"] == split).any():
-            raise DataError(f"no usable picture is in split {split!r}; give more data or split it with split_items")
+            raise DataError(f"no usable picture is in split {split!r}; give more data, or mend its column split")
     block = mask_datablock(
         size, method, batch_tfms=batch_tfms, mean=mean, std=std, pixels=pixels, skip_broken=pixels is None
     )

@@ -76,7 +76,8 @@ def group_training_items(items: pd.DataFrame, config: TrainConfig) -> pd.DataFra
     """Open the pictures of all `items`, put near-duplicates into groups, and split or fold them.
 
     There is a line of news about them, and one for each that cannot be used.
-    Raises DataError where only one class is left, or a class is in too few groups.
+    Raises DataError where only one class is left, a class is in too few groups, or a split or fold that the data brings
+    leaves a part of the training without one.
     """
     items = add_groups(items)
     log.info("%s", describe_items(items))
@@ -84,8 +85,12 @@ def group_training_items(items: pd.DataFrame, config: TrainConfig) -> pd.DataFra
         log.warning("not used: %s: %s: %s", row.image, row.status, row.reason)
     _check_classes(items, config.data)
     if config.folds:
-        return fold_items(items, config.folds, seed=config.seed)
-    return split_items(items, valid=config.valid, seed=config.seed)
+        items = fold_items(items, config.folds, seed=config.seed)
+        _check_folds(items)
+        return items
+    items = split_items(items, valid=config.valid, seed=config.seed)
+    _check_parts(items)
+    return items
 
 
 def list_unusable(items: pd.DataFrame) -> pd.DataFrame:
@@ -106,11 +111,29 @@ def choose_split(items: pd.DataFrame, fold: int | None) -> pd.DataFrame:
 
 def _check_classes(items: pd.DataFrame, data: Sequence[str]) -> None:
     usable = select_usable(items)
+    unusable = list_unusable(items)
+    first = next((f"{row.image}: {row.reason}" for row in unusable.itertuples()), None)
     if usable.empty:
-        first = next(list_unusable(items).itertuples(), None)
-        why = f"{first.image}: {first.reason}" if first else "none has a label"
-        raise DataError(f"{', '.join(data)}: nothing can be learned from; {why}")
+        told = next((f": {reason}" for reason in items["reason"] if reason), "")
+        raise DataError(f"{', '.join(data)}: nothing can be learned from; {first or f'none has a label{told}'}")
     masks = int(usable["label"].sum())
     if masks == 0 or masks == len(usable):
         only = "no mask" if masks == 0 else "mask"
-        raise DataError(f"{', '.join(data)}: all {len(usable)} usable pictures are {only!r}; both classes are needed")
+        seen = f"all {len(usable)} usable pictures are {only!r}; both classes are needed"
+        lost = f"; {len(unusable)} can't be used, the first: {first}" if first else ""
+        raise DataError(f"{', '.join(data)}: {seen}{lost}")
+
+
+def _check_parts(items: pd.DataFrame) -> None:
+    usable = select_usable(items)
+    counts = {split: usable.loc[usable["split"] == split, "label"].eq(1) for split in ("train", "valid")}
+    if not all(0 < masks.sum() < len(masks) for masks in counts.values()):
+        seen = ", ".join(f"{name} {masks.sum()} mask and {(~masks).sum()} no mask" for name, masks in counts.items())
+        raise DataError(f"split: the data's own has {seen}; each needs both classes, so mend it or leave it out")
+
+
+def _check_folds(items: pd.DataFrame) -> None:
+    for label, folds in select_usable(items).groupby("label")["fold"]:
+        if folds.nunique() == 1:
+            name = "mask" if label else "no mask"
+            raise DataError(f"fold: the data's own have all pictures of {name!r} in one; mend them or leave them out")

@@ -103,6 +103,14 @@ def test_an_empty_split_is_named(items: pd.DataFrame) -> None:
         make_dls(items.assign(split="train"), size=32)
 
 
+def test_labelled_test_pictures_are_in_no_loader(items: pd.DataFrame) -> None:
+    items.loc[items.index[items["split"] == "train"][:3], "split"] = "test"
+    dls = make_dls(items, size=32)
+    assert [len(loader.items) for loader in dls.loaders] == [
+        items["split"].eq(name).sum() for name in ("train", "valid")
+    ]
+
+
 def test_the_reader_takes_paths_bytes_pictures_and_arrays(toy: Path) -> None:
     path = toy / "images" / "1.png"
     reader = PictureReader(24, "pad")

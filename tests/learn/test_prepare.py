@@ -49,6 +49,52 @@ def test_where_nothing_can_be_used_the_reasons_are_told(
         read_and_group(tmp_path / "unlabelled.csv")
 
 
+def write_items(folder: Path, header: str, *cells: str) -> Path:
+    rng, lines = np.random.default_rng(0), [f"path,{header}"]
+    for number, text in enumerate(cells):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,{text}")
+    (folder / "items.csv").write_text("\n".join(lines) + "\n")
+    return folder / "items.csv"
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["1,train", "0,train", "1,eval", "0,eval"], r"items\.csv row 4: split 'eval' is not known; call it train"),
+        (["1,train", "1,train", "0,valid", "0,valid"], "train 2 mask and 0 no mask, valid 0 mask and 2 no mask"),
+        (["1,valid", "0,valid", "1,valid", "0,valid"], "train 0 mask and 0 no mask, valid 2 mask and 2 no mask"),
+        (["1,test", "0,test", "1,test", "0,test"], "split: all 4 labelled pictures are in 'test'"),
+    ],
+)
+def test_a_split_that_can_not_be_trained_on_is_told(
+    cells: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKFAST_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match=told):
+        read_and_group(write_items(tmp_path, "label,split", *cells))
+
+
+def test_folds_that_part_the_classes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKFAST_CACHE", str(tmp_path / "cache"))
+    config = TrainConfig(data=(str(write_items(tmp_path, "label,fold", "1,a", "1,a", "0,a", "0,b")),), folds=2)
+    with pytest.raises(DataError, match="fold: the data's own have all pictures of 'mask' in one"):
+        group_training_items(list_training_items(config), config)
+
+
+def test_one_class_is_told_with_the_rows_that_were_refused(tmp_path: Path) -> None:
+    table = write_items(tmp_path, "label", "masked", "covered", "masked", "covered")
+    with pytest.raises(
+        DataError, match=r"all 2 usable .* 'mask'; .*; 2 can't be used, the first: 1\.png: label 'covered'"
+    ):
+        list_training_items(TrainConfig(data=(str(table),)))
+
+
+def test_a_table_without_labels_is_told_with_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none has a label: no label, .* among its columns path, who, when"):
+        list_training_items(TrainConfig(data=(str(write_items(tmp_path, "who,when", "me,now", "me,now")),)))
+
+
 def test_data_that_is_not_there_is_told_before_weights_are_looked_for(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     with pytest.raises(DataError, match="no such file or folder"):
