@@ -20,6 +20,9 @@ class TrainConfig(BaseModel):
     # What is learned from
     data: tuple[str, ...] = Field(default=(), description="folders, tables or zips of labelled pictures")
     positive: str | None = Field(default=None, description="the class or folder that is 'mask', where unclear")
+    classes: dict[str, Literal["mask", "no_mask", "ignored"]] = Field(
+        default={}, description="what classes of boxes say, where they are not known"
+    )
     drop: Path | None = Field(default=None, description="a table of images to leave out (column `image`)")
     valid: float = Field(default=0.2, gt=0, lt=1, description="part of the pictures kept for validation, by groups")
     folds: int = Field(default=0, ge=0, le=50, description="0 trains once; 2 or more train so often and are averaged")

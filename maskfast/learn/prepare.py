@@ -65,7 +65,7 @@ def list_training_items(config: TrainConfig) -> pd.DataFrame:
 
     Raises DataError for data in no layout that is read, and where there is only one class.
     """
-    items = read_items(*config.data, positive=config.positive)
+    items = read_items(*config.data, positive=config.positive, classes=config.classes)
     if config.drop is not None:
         items = drop_items(items, config.drop)
     _check_classes(items, config.data)

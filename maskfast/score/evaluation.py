@@ -1,6 +1,6 @@
 """Labelled items and a predictor in, everything an evaluation says out: tables only, nothing drawn or printed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,6 +64,7 @@ def evaluate_data(
     predictor: Any,
     *data: str | Path,
     positive: str | None = None,
+    classes: Mapping[str, str] | None = None,
     held_out: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -73,12 +74,13 @@ def evaluate_data(
 ) -> Evaluation:
     """Read any DATA that read_items takes and measure the predictor on it; see evaluate_items and evaluate_held_out.
 
-    `positive` is the class or folder that means mask, where the names do not say it. Near-duplicates are found first
+    `positive` is the class or folder that means mask, and `classes` what classes of boxes mean (mask, no_mask,
+    ignored), where the names do not say it. Near-duplicates are found first
     (every picture is read once for it, and remembered), unless `bootstrap` is 0.
     """
     from maskfast.data.tables import read_items
 
-    items = read_items(*data, positive=positive)
+    items = read_items(*data, positive=positive, classes=classes)
     items = _group_labelled(items) if bootstrap else items
     if held_out:
         return evaluate_held_out(predictor, items, bootstrap=bootstrap, seed=seed, **wishes)

@@ -95,6 +95,14 @@ def test_a_table_without_labels_is_told_with_its_columns(tmp_path: Path) -> None
         list_training_items(TrainConfig(data=(str(write_items(tmp_path, "who,when", "me,now", "me,now")),)))
 
 
+def test_classes_of_boxes_can_be_told(tmp_path: Path) -> None:
+    table = write_items(tmp_path, "class,xmin,ymin,xmax,ymax", "smiley,1,1,20,20", "with_mask,1,1,20,20")
+    with pytest.raises(DataError, match="--class 'smiley=mask'"):
+        list_training_items(TrainConfig(data=(str(table),)))
+    items = list_training_items(make_config({"data": (str(table),), "classes": {"smiley": "no_mask"}}))
+    assert items["label"].tolist() == [0, 1]
+
+
 def test_data_that_is_not_there_is_told_before_weights_are_looked_for(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     with pytest.raises(DataError, match="no such file or folder"):
@@ -140,6 +148,7 @@ def test_a_device_that_is_not_there_is_told_first(device: str, monkeypatch: pyte
         ("batch_size", 10**20),
         ("epochs", 10**20),
         ("hidden", 10**20),
+        ("classes", {"smiley": "laugh"}),
         ("workers", 10**20),
     ],
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskfast.core.errors import ConfigError
+from maskfast.apps.cli.classes import Classes, read_classes
 
 if TYPE_CHECKING:
     from maskfast.data.audit import Audit
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 _SECONDS = 5.0
 """Between two lines of progress."""
 
-Classes = Annotated[
-    list[str] | None,
-    typer.Option("--class", metavar="NAME=KIND", help="What a box class says: mask, no_mask or ignored. Repeatable."),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no news.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -51,7 +47,7 @@ def audit(
     from maskfast.data.delimited import write_csv
     from maskfast.data.tables import read_items
 
-    items = read_items(*data, positive=positive, classes=_read_classes(classes))
+    items = read_items(*data, positive=positive, classes=read_classes(classes))
     if out is not None:
         make_folder(out)  # before the pictures are read, which takes long
     if clean is not None:
@@ -94,7 +90,7 @@ def crop(
     from maskfast.data.crops import crop_faces
 
     crops = crop_faces(
-        data, out, split=split, margin=margin, min_size=min_size, seed=seed, classes=_read_classes(classes),
+        data, out, split=split, margin=margin, min_size=min_size, seed=seed, classes=read_classes(classes),
         on_progress=_tell_progress("cut", None, quiet),
     )  # fmt: skip
     say(crops.note, quiet=quiet)
@@ -102,14 +98,6 @@ def crop(
     print(json.dumps(counts) if as_json else "\n".join(f"{name:>20} {count:>7}" for name, count in counts.items()))
     if counts["missing"] + counts["refused"]:
         raise typer.Exit(1)
-
-
-def _read_classes(given: list[str] | None) -> dict[str, str]:
-    pairs = [entry.rpartition("=") for entry in given or []]
-    for name, _, kind in pairs:
-        if not name or kind not in ("mask", "no_mask", "ignored"):
-            raise ConfigError(f"--class {name or kind}: write NAME=mask, NAME=no_mask or NAME=ignored")
-    return {name: kind for name, _, kind in pairs}
 
 
 def _tell_progress(done: str, total: int | None, quiet: bool) -> Callable[[int], None]:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from maskfast.apps.cli.classes import Classes, read_classes
+
 LISTED = 20
 """Unusable pictures that are named one by one."""
 
@@ -29,6 +31,7 @@ def evaluate(
     positive: Annotated[
         str | None, typer.Option(help="The class or folder that is 'mask', where unclear.", show_default=False)
     ] = None,
+    classes: Classes = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report: a page, plots, tables.")] = None,
     backend: Annotated[
         Literal["auto", "onnx", "int8", "torch", "torch-fp32"], typer.Option(help="What runs it.")
@@ -73,7 +76,7 @@ def evaluate(
         make_folder(out)  # before the pictures are scored, which takes long
     wishes = {"recall": recall, "cost_miss": cost_miss, "cost_false_alarm": cost_false_alarm}
     options: dict[str, Any] = {"positive": positive, "bootstrap": bootstrap, "seed": seed, "tta": tta}
-    options |= {"held_out": held_out, **wishes}
+    options |= {"classes": read_classes(classes), "held_out": held_out, **wishes}
     evaluation = evaluate_data(predictor, *data, watch=watch, **options)
     print(json.dumps(summarise(evaluation, predictor), indent=2) if as_json else write_table(evaluation, predictor))
     for note in evaluation.notes:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskfast.apps.cli.classes import HELP as CLASS_HELP
+from maskfast.apps.cli.classes import Classes, read_classes
 from maskfast.apps.cli.console import hush_imports, show_news
 from maskfast.apps.cli.engine import EngineChoice
 from maskfast.core.errors import ConfigError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 FLAGS = {
     "positive": "The class or folder that is 'mask', where unclear.",
+    "classes": CLASS_HELP,
     "drop": "A table of images to leave out.",
     "valid": "Part of the pictures kept for validation.  [default: 0.2]",
     "folds": "Train so many folds and average them; 0 trains once.  [default: 0]",
@@ -64,7 +67,7 @@ FLAGS = {
     "seed": "[default: 0]",
     "out": "The bundle's folder.  [default: export/model]",
 }
-"""A flag for each option of core.config.TrainConfig, with its help."""
+"""A flag for each option of core.config.TrainConfig, with its help; that of `classes` is called --class."""
 SWITCHES = {"learn-sharpness", "cache", "deterministic"}
 LISTS = {"progressive", "views", "scene-sizes"}
 
@@ -84,11 +87,13 @@ def _take_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _make_flag(name: str, text: str) -> inspect.Parameter:
+    variable, keyword = name.replace("-", "_"), inspect.Parameter.KEYWORD_ONLY
+    if name == "classes":
+        return inspect.Parameter(variable, keyword, default=None, annotation=Classes)
     kind = bool | None if name in SWITCHES else str | None
     spelled = f"--{name}/--no-{name}" if name in SWITCHES else f"--{name}"
     option = typer.Option(spelled, help=text, show_default=False)
-    variable = name.replace("-", "_")
-    return inspect.Parameter(variable, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+    return inspect.Parameter(variable, keyword, default=None, annotation=Annotated[kind, option])
 
 
 @_take_flags
@@ -180,9 +185,14 @@ def _gather_options(data: list[str] | None, flags: dict[str, Any], files: list[s
             say(note)
     for name, value in flags.items():
         if value is not None:
-            split = value.split(",") if name.replace("_", "-") in LISTS else value
-            options[name] = split
+            options[name] = _read_value(name, value)
     return make_config(options | ({"data": data} if data else {}), origin=str(files[0]) if files else "")
+
+
+def _read_value(name: str, value: Any) -> Any:
+    if name == "classes":
+        return read_classes(value)
+    return value.split(",") if name.replace("_", "-") in LISTS else value
 
 
 def _print_schema() -> None:

@@ -88,6 +88,19 @@ def test_positive_says_which_unclear_folder_is_mask(
     assert capsys.readouterr().out.startswith("16 pictures, 8 of them labelled mask")
 
 
+def test_class_says_what_an_unknown_class_of_boxes_is(
+    pictures: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = sorted(path for path in pictures.rglob("*.*") if path.is_file())[:4]
+    rows = [f"{path},1,1,9,9,{('smiley', 'with_mask')[number % 2]}" for number, path in enumerate(found)]
+    (tmp_path / "boxes.csv").write_text("\n".join(["name,xmin,ymin,xmax,ymax,class", *rows]) + "\n")
+    told = ["evaluate", str(tmp_path / "boxes.csv"), "--model", str(toy_bundle), "--bootstrap", "0", "--quiet"]
+    assert run(told) == 2
+    assert "--class 'smiley=mask'" in capsys.readouterr().err
+    assert run([*told, "--class", "smiley=no_mask"]) == 0
+    assert capsys.readouterr().out.startswith("4 pictures, 2 of them labelled mask")
+
+
 def test_an_unusable_picture_is_named_and_makes_it_1(
     pictures: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

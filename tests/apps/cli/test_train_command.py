@@ -71,6 +71,7 @@ def test_a_bad_row_is_listed_and_the_rest_is_done(
         (["--out=/proc/nothing/model"], "--out"),
         (["--resume", "--out=/tmp/maskfast-never-trained"], "no interrupted"),
         (["--epoch=1"], "--epoch"),
+        (["--class=smiley"], "NAME=mask"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -94,6 +95,16 @@ def test_wrong_data_is_one_line(toy: Path, tmp_path: Path, capsys: pytest.Captur
     assert len(errors) == 3
     assert "both classes" in errors[2]
     assert not (tmp_path / "model").exists()
+
+
+def test_class_is_kept_with_the_run(toy: Path, tmp_path: Path) -> None:
+    rows = (toy / "train_labels.csv").read_text().splitlines()[1:]
+    boxes = [f"{name},1,1,9,9,{('cap', 'veil')[int(label)]}" for name, label in (row.split(",") for row in rows)]
+    (toy / "train_labels.csv").write_text("\n".join(["name,xmin,ymin,xmax,ymax,class", *boxes]) + "\n")
+    flags = ["--class=veil=mask", "--class", "cap=no_mask"]
+    assert run(["train", str(toy), *TOY, f"--out={tmp_path / 'model'}", *flags]) == 0
+    config = json.loads((tmp_path / "model" / "bundle.json").read_text())["config"]
+    assert config["classes"] == {"veil": "mask", "cap": "no_mask"}
 
 
 def test_a_bundle_can_be_trained_again(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
