@@ -11,6 +11,7 @@ from maskfast.bundle.manifest import list_bundle_files
 from maskfast.bundle.pretrained import load_weights
 from maskfast.core.config import TrainConfig
 from maskfast.core.errors import ConfigError, DataError
+from maskfast.core.extras import import_extra
 from maskfast.core.files import refuse_foreign_folder
 from maskfast.core.views import parse_view
 from maskfast.data.audit import describe_items
@@ -49,6 +50,20 @@ def _check_sizes(config: TrainConfig) -> None:
             raise ConfigError(
                 f"{name}: {config.arch} can't take pictures of {side} pixels ({reason}); its own size is {own}"
             ) from error
+
+
+def check_tracker(config: TrainConfig) -> None:
+    """Raise ConfigError where nobody is logged in to the tracker, MissingExtraError where it is not installed."""
+    if config.track == "none" or get_rank():
+        return
+    tracker = import_extra(config.track, "track")
+    if config.track != "wandb":
+        return
+    try:
+        tracker.login()
+    except tracker.Error as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"track: wandb: {reason}; or set WANDB_MODE=offline, or leave --track out") from error
 
 
 def check_out(out: Path) -> None:

@@ -23,6 +23,7 @@ from maskfast.learn.fit import FoldResult, Setting, fit_fold
 from maskfast.learn.prepare import (
     check_model,
     check_out,
+    check_tracker,
     choose_split,
     group_training_items,
     list_training_items,
@@ -72,6 +73,7 @@ def run_training(config: TrainConfig, *, ahead: Ahead | None = None) -> TrainedR
     config = _make_absolute(config)
     with join_ranks(config.device):
         items = _list_items(config)
+        check_tracker(config)
         check_model(config)
         check_out(config.out)
         with write_alone(lambda: hold_run_folder(config.out)) as folder:
@@ -91,6 +93,7 @@ def resume_training(told: TrainConfig, *, ahead: Ahead | None = None) -> Trained
             raise ConfigError(f"--resume: {name} was {getattr(config, name)} in the interrupted run; leave it out")
     with join_ranks(config.device):
         items = _list_items(config)
+        check_tracker(config)
         check_out(config.out)
         with write_alone(lambda: hold_run_folder(config.out)) as folder:
             return _train_in(folder, config, items, ahead)

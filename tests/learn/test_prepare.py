@@ -103,6 +103,19 @@ def test_classes_of_boxes_can_be_told(tmp_path: Path) -> None:
     assert items["label"].tolist() == [0, 1]
 
 
+def test_a_login_that_is_missing_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+
+    def refuse() -> bool:
+        raise wandb.errors.UsageError("No API key configured.")
+
+    monkeypatch.setattr(wandb, "login", refuse)
+    table = write_items(tmp_path, "label", "1", "0")
+    with pytest.raises(ConfigError, match=r"^track: wandb: No API key configured; or set WANDB_MODE=offline"):
+        train_learner(table, weights="none", track="wandb", out=tmp_path / "model")
+    assert not list(tmp_path.glob("*model*"))
+
+
 def test_data_that_is_not_there_is_told_before_weights_are_looked_for(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     with pytest.raises(DataError, match="no such file or folder"):
