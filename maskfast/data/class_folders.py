@@ -10,12 +10,7 @@ from maskfast.data.frames import SPLITS
 from maskfast.data.labels import fold_spelling, read_label
 from maskfast.data.listing import is_picture
 from maskfast.data.names import clean_name, walk_files
-from maskfast.data.roots import FOLDER_NAMES
-
-
-def list_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in `folder`, without hidden ones."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+from maskfast.data.roots import FOLDER_NAMES, list_folders
 
 
 def is_class(name: str, *, positive: str | None = None) -> bool:
@@ -37,9 +32,9 @@ def has_class_folders(folder: Path, *, positive: str | None = None) -> bool:
 
 def holds_both_classes(folder: Path) -> bool:
     """Tell whether `folder` holds no pictures itself but a folder for each class, split or not, or one that does."""
-    names = list_folders(folder)
     if any(path.is_file() and is_picture(path) for path in folder.iterdir()):
         return False
+    names = list_folders(folder)
     found = {_read_name(name) for part in _find_parts(folder) for name in list_folders(folder / part)}
     return found >= {0, 1} or (len(names) == 1 and holds_both_classes(folder / names[0]))
 

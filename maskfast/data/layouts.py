@@ -14,7 +14,6 @@ from maskfast.data.class_folders import (
     has_class_folders,
     holds_both_classes,
     is_class,
-    list_folders,
     read_class_folders,
 )
 from maskfast.data.columns import LabelColumns, find_image_column, find_label_columns, read_row_label
@@ -23,7 +22,7 @@ from maskfast.data.finding import NameIndex
 from maskfast.data.frames import SPLITS, make_items
 from maskfast.data.labels import is_missing
 from maskfast.data.listing import is_picture
-from maskfast.data.roots import find_picture_roots
+from maskfast.data.roots import find_picture_roots, list_folders
 from maskfast.data.submission import SAMPLE_NAME, find_sample_pictures
 
 if TYPE_CHECKING:
@@ -92,9 +91,9 @@ def _step_down(folder: Path, positive: str | None) -> Path:
     if len(names) != 1 or names[0].casefold() in SPLITS or any(path.is_file() for path in folder.iterdir()):
         return folder
     inner = folder / names[0]
-    return (
-        folder if is_class(inner.name, positive=positive) and not _is_data_set(inner) else _step_down(inner, positive)
-    )
+    if is_class(inner.name, positive=positive) and not _is_data_set(inner):
+        return folder
+    return _step_down(inner, positive)
 
 
 def _is_data_set(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maskfast.data.archives import extract_zip, list_members
 from maskfast.data.finding import find_parts
-from maskfast.data.names import PICTURE_SUFFIXES, is_hidden, try_walk_files
+from maskfast.data.names import PICTURE_SUFFIXES, try_walk_files
 
 FOLDER_NAMES = ("images", "Images", "image", "imgs", "pictures", "photos", "medical mask")
 """Folders beside a table that hold its pictures; for each also the archive of that name."""
@@ -15,18 +15,26 @@ def find_picture_roots(folder: Path, *, part: str | None = None) -> list[Path]:
     """Return the folders to look for a table's pictures in, the likeliest first; the table's own is the last.
 
     An `images` folder counts before `images.zip`, and that before pictures anywhere in the folder; only where there are
-    none are other archives opened. The one folder that is called like the split `part`, as `test_images` is, comes
-    first, and so do archives. Archives are unpacked into the cache. Raises ArchiveError.
+    none are other archives opened, those called like the split `part` first. The one folder called like it in `images`
+    comes before that, and so does the one beside it, as `test_images` is, unless the part is "train". Archives are
+    unpacked into the cache. Raises ArchiveError.
     """
     named = [folder / name for name in FOLDER_NAMES if (folder / name).is_dir()][:1]
-    own = [path for place in (folder, *named) for path in _list_folders(place) if _is_of(path, part)]
     archives = [] if named else sorted(_find_archives(folder), key=lambda path: not _is_of(path, part))
-    unpacked = (root for archive in archives for root in _unpack(archive))
-    return [*(own if len(own) == 1 else []), *named, *unpacked, folder]
+    usual = [*named, *(root for archive in archives for root in _unpack(archive))]
+    inside, beside = ([root for place in places for root in _find_own(place, part)] for places in (named, [folder]))
+    return [*inside, *(usual + beside if part == "train" else beside + usual), folder]
 
 
-def _list_folders(folder: Path) -> list[Path]:
-    return [folder / name for name in sorted(next(os.walk(folder))[1]) if not is_hidden(name)]
+def list_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in `folder`, without hidden ones."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__")))
+
+
+def _find_own(folder: Path, part: str | None) -> list[Path]:
+    found = [folder / name for name in list_folders(folder) if _is_of(Path(name), part)]
+    return found if len(found) == 1 else []
 
 
 def _is_of(path: Path, part: str | None) -> bool:

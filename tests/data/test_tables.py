@@ -387,6 +387,16 @@ def test_the_same_numbers_in_train_and_test_are_kept_apart(
     assert [Path(path).read_bytes() for path in read_items(folder)["path"]] == pictures
 
 
+def test_images_are_those_of_training_and_a_folder_of_test_those_of_the_sample(
+    write_pictures: Callable[..., Path],
+) -> None:
+    folder = write_pictures("images/1.jpg", "train_thumbs/1.jpg", "test_images/1.jpg")
+    (folder / "train.csv").write_text("image,label\n1.jpg,1\n")
+    (folder / "sample_submission.csv").write_text("image,label\n1.jpg,0\n")
+    found = [Path(path).relative_to(folder).as_posix() for path in read_items(folder)["path"]]
+    assert found == ["images/1.jpg", "test_images/1.jpg"]
+
+
 def test_what_is_wrong_in_an_archive_is_told_by_its_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "plain.zip", "w") as archive:
         archive.writestr("a/b.jpg", b"")
