@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskfast.core.errors import DataError
 from maskfast.data.frames import SPLITS
@@ -20,7 +20,7 @@ def is_class(name: str, *, positive: str | None = None) -> bool:
 
 def has_class_folders(folder: Path, *, positive: str | None = None) -> bool:
     """Tell whether folders clearly say the classes: both of them, or the only one where there are no other pictures."""
-    folders = [folder / part / name for part in _find_parts(folder) for name in list_folders(folder / part)]
+    folders = [part.folder / name for part in _find_parts(folder, positive) for name in part.names]
     if positive is not None:
         return any(read_label(path.name, positive=positive) == 1 for path in folders)
     labels = {path: _read_name(path.name) for path in folders}
@@ -34,9 +34,8 @@ def holds_both_classes(folder: Path) -> bool:
     """Tell whether `folder` holds no pictures itself but a folder for each class, split or not, or one that does."""
     if any(path.is_file() and is_picture(path) for path in folder.iterdir()):
         return False
-    names = list_folders(folder)
-    found = {_read_name(name) for part in _find_parts(folder) for name in list_folders(folder / part)}
-    return found >= {0, 1} or (len(names) == 1 and holds_both_classes(folder / names[0]))
+    found = {_read_name(name) for part in _find_parts(folder, None) for name in part.names}
+    return found >= {0, 1} or (len(names := list_folders(folder)) == 1 and holds_both_classes(folder / names[0]))
 
 
 def read_class_folders(folder: Path, *, source: str, positive: str | None) -> list[dict[str, Any]]:
@@ -46,45 +45,53 @@ def read_class_folders(folder: Path, *, source: str, positive: str | None) -> li
     name says no class, and for one that holds the classes itself.
     """
     rows: list[dict[str, Any]] = []
-    for part, split in (parts := _find_parts(folder)).items():
-        if split == "test":
-            named = {name for other in parts if other != part for name in list_folders(folder / other)}
-            found = _read_test_part(folder / part, base=folder, positive=positive, named=named)
-        else:
-            found = _read_part(folder / part, base=folder, positive=positive)
-        rows += [row | {"source": source, "split": split} for row in found]
+    parts = _find_parts(folder, positive)
+    named = {name for part in parts if part.split != "test" for name in part.names}
+    for part in parts:
+        found = _read_test_part(part, named, positive) if part.split == "test" else _read_part(part, positive)
+        rows += [_make_row(path, folder, label) | {"source": source, "split": part.split} for path, label in found]
     return rows
 
 
-def _find_parts(folder: Path) -> dict[str, str | None]:
-    """Return the folders of the splits and what they are called here; an unknown one keeps its own name."""
-    names = list_folders(folder)
-    known: dict[str, str | None] = {name: SPLITS[name.casefold()] for name in names if name.casefold() in SPLITS}
-    if not known:
-        return {"": None}
-    return known | {name: name for name in names if name not in known and holds_both_classes(folder / name)}
+class _Part(NamedTuple):
+    """A folder of class folders, the split that it is (None: none) and the names of those."""
+
+    folder: Path
+    split: str | None
+    names: list[str]
 
 
-def _read_part(folder: Path, *, base: Path, positive: str | None) -> Iterator[dict[str, Any]]:
+def _find_parts(folder: Path, positive: str | None) -> list[_Part]:
+    """Return the folders of the splits, an unknown one by its own name, and `folder` itself where classes are there."""
     names = list_folders(folder)
-    both = {_read_name(name) for name in names} >= {0, 1}
-    for name in names:
-        pictures = _list_pictures(folder / name)
+    splits = {name: SPLITS[name.casefold()] for name in names if name.casefold() in SPLITS}
+    if splits:
+        splits |= {name: name for name in names if name not in splits and holds_both_classes(folder / name)}
+    rest = [name for name in names if name not in splits]
+    unsplit = not splits or any(is_class(name, positive=positive) for name in rest)
+    parts = [_Part(folder / name, split, list_folders(folder / name)) for name, split in splits.items()]
+    return [_Part(folder, None, rest), *parts] if unsplit else parts
+
+
+def _read_part(part: _Part, positive: str | None) -> Iterator[tuple[str, int | None]]:
+    both = {_read_name(name) for name in part.names} >= {0, 1}
+    for folder in (part.folder / name for name in part.names):
+        pictures = _list_pictures(folder)
         if path := next(pictures, None):
-            if positive is None and not both and holds_both_classes(folder / name):
-                raise DataError(f"{folder / name}: holds both classes; give this folder by its path")
-            label = _read_label(folder / name, positive=positive)
-            yield from (_make_row(each, base, label) for each in chain([path], pictures))
+            if positive is None and not both and holds_both_classes(folder):
+                raise DataError(f"{folder}: holds both classes; give this folder by its path")
+            label = _read_label(folder, positive=positive)
+            yield from ((each, label) for each in chain([path], pictures))
 
 
-def _read_test_part(folder: Path, *, base: Path, positive: str | None, named: set[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of test pictures; with `positive`, folders that no other part has (`named`) give no label."""
-    for name in list_folders(folder):
+def _read_test_part(part: _Part, named: set[str], positive: str | None) -> Iterator[tuple[str, int | None]]:
+    """Yield test pictures and labels; with `positive`, folders that no other part has (`named`) give no label."""
+    for name in part.names:
         label = _read_name(name) if positive is None else read_label(name, positive=positive)
         label = None if label == 0 and positive is not None and named and name not in named else label
-        yield from (_make_row(path, base, label) for path in _list_pictures(folder / name))
-    loose = (path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_file())
-    yield from (_make_row(str(path), base, None) for path in loose if is_picture(path))
+        yield from ((path, label) for path in _list_pictures(part.folder / name))
+    loose = (path for path in sorted(part.folder.iterdir()) if not path.name.startswith(".") and path.is_file())
+    yield from ((str(path), None) for path in loose if is_picture(path))
 
 
 def _list_pictures(folder: Path) -> Iterator[str]:

@@ -387,6 +387,14 @@ def test_the_same_numbers_in_train_and_test_are_kept_apart(
     assert [Path(path).read_bytes() for path in read_items(folder)["path"]] == pictures
 
 
+def test_class_folders_beside_those_of_splits_are_read_too(write_pictures: Callable[..., Path]) -> None:
+    items = read_items(write_pictures("mask/a.jpg", "no-mask/b.jpg", "test/c.jpg", "valid/mask/d.jpg"))
+    rows = zip(items["image"], items["label"].fillna(-1), items["split"].fillna(""), strict=True)
+    assert sorted(rows) == [
+        ("mask/a.jpg", 1, ""), ("no-mask/b.jpg", 0, ""), ("test/c.jpg", -1, "test"), ("valid/mask/d.jpg", 1, "valid"),
+    ]  # fmt: skip
+
+
 def test_images_are_those_of_training_and_a_folder_of_test_those_of_the_sample(
     write_pictures: Callable[..., Path],
 ) -> None:
