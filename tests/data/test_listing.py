@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from maskfast.core.errors import DataError
+from maskfast.data.finding import NameIndex
 from maskfast.data.listing import Unread, list_images
-from maskfast.data.names import NameIndex, walk_files
+from maskfast.data.names import walk_files
 from maskfast.data.tables import read_items
 
 
