@@ -85,6 +85,7 @@ def watch(
 ) -> None:
     """Watch a camera, a stream or a video file and print when somebody wears a mask, until Ctrl+C or its end.
 
+    Exit code 1 where frames of a file cannot be read or its end is missing.
     Example: maskfast watch entrance.mp4 --headless --events events.csv --out annotated.mp4
     """
     from maskfast.apps.cli.console import choose_model, say
@@ -107,10 +108,12 @@ def watch(
             predictor, source, options, stop=stop, announce=lambda event, live: print_event(event, live, json_lines)
         )
     say(
-        f"{summary.scored} frames scored, {summary.dropped} dropped, {summary.reconnects} reconnects, "
-        f"{summary.events} events",
+        f"{summary.scored} frames scored, {summary.dropped} dropped, {summary.unreadable} unreadable, "
+        f"{summary.reconnects} reconnects, {summary.events} events",
         quiet=quiet,
     )
+    if summary.unreadable or summary.cut_off:
+        raise typer.Exit(1)
 
 
 def space(

@@ -1,5 +1,6 @@
 """What a watched source leaves behind: an annotated video, a table of events, snapshots, and calls of a webhook."""
 
+import http.client
 import json
 import logging
 import os
@@ -10,15 +11,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from maskfast.apps.video.events import Event, State
-from maskfast.apps.video.frames import Frame, Pixels
+from maskfast.apps.video.frames import USUAL_FPS, Frame, Pixels, hide_login
 from maskfast.core.errors import ConfigError
 from maskfast.core.extras import import_extra
 from maskfast.core.files import find_target, make_folder, write_whole
 
 logger = logging.getLogger(__name__)
 GREEN, AMBER, WHITE, BLACK = (110, 150, 20), (20, 120, 220), (255, 255, 255), (0, 0, 0)
+OUT_FPS = (1.0, 240.0)
+"""Frames a second that an annotated video may have; outside of these it gets USUAL_FPS."""
 LONGEST_STILL = 10.0
 """Seconds that the annotated video stands still at most while a stream is away."""
 WEBHOOK_SECONDS = 5.0
@@ -46,18 +50,17 @@ def draw_state(pixels: Pixels, state: State) -> Pixels:
 class VideoSink:
     """Writes an mp4 at a steady rate: a frame is repeated or left out so that the video takes as long as it took.
 
-    A gap without frames is shortened to LONGEST_STILL seconds.
+    A frame stands still until the next one's time, for LONGEST_STILL seconds at most.
 
     Written beside the target under another name and renamed by `close`, so the target is always playable.
     """
 
     def __init__(self, path: Path, *, fps: float) -> None:
-        if path.suffix.lower() != ".mp4":
-            raise ConfigError(f"--out {path}: only .mp4 is written; give it that ending")
         self.path = find_target(path)
-        self.fps = fps
+        self.fps = fps if OUT_FPS[0] <= fps <= OUT_FPS[1] else USUAL_FPS
         self.part = self.path.with_name(f".{self.path.stem}.part.mp4")
         self._writer: Any = None
+        self._shown: Pixels | None = None
         self._size = (0, 0)
         self._first = 0.0
         self._written = 0
@@ -72,9 +75,12 @@ class VideoSink:
         if missing > LONGEST_STILL * self.fps:
             self._first += missing / self.fps - LONGEST_STILL
             missing = round(LONGEST_STILL * self.fps)
-        for _ in range(missing):
+        for _ in range(missing - 1):
+            self._writer.write(self._shown)
+        if missing > 0:
             self._writer.write(drawn)
-        self._written += max(0, missing)
+            self._written += missing
+        self._shown = drawn
 
     def close(self) -> None:
         """Finish the file and give it its name."""
@@ -142,13 +148,11 @@ class SnapshotSink:
 
 
 class Webhook:
-    """Posts events as JSON from a thread of its own, so that a slow receiver never stops the watching."""
+    """Posts events as JSON from a thread of its own, so that a slow or faulty receiver never stops the watching."""
 
     def __init__(self, url: str, *, source: str) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"--webhook {url}: is no http or https address")
         self.url = url
-        self.source = source
+        self.source = hide_login(source)
         self.failed = 0
         self._calls: queue.Queue[bytes | None] = queue.Queue(WEBHOOK_PLACES)
         self._thread = threading.Thread(target=self._work, name="webhook", daemon=True)
@@ -178,9 +182,22 @@ class Webhook:
             request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
             try:
                 urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS).close()
-            except OSError as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:  # the last: a redirect to no address
                 self._fail(str(error))
 
     def _fail(self, why: str) -> None:
         self.failed += 1
         logger.warning("webhook %s: %s", self.url, why)
+
+
+def check_webhook(url: str) -> None:
+    """Raise ConfigError for an address that nothing can be posted to."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not (usable and url.isascii() and url.isprintable() and " " not in url):
+        raise ConfigError(f"--webhook {hide_login(url)}: is no http or https address")
+    if "@" in parts.netloc:
+        raise ConfigError(f"--webhook {hide_login(url)}: user and password in the address are not sent; leave them out")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from maskfast.apps.video.frames import Pixels
+from maskfast.apps.video.frames import Pixels, hide_login
 from maskfast.core.errors import ConfigError
 from maskfast.core.extras import import_extra
 
@@ -13,7 +13,7 @@ class Window:
     """Shows frames until its user presses q or Escape."""
 
     def __init__(self, title: str) -> None:
-        self.title = f"maskfast: {title}"
+        self.title = f"maskfast: {hide_login(title)}"
         self._cv2: Any = import_extra("cv2", "video")
         try:
             self._cv2.namedWindow(self.title, self._cv2.WINDOW_NORMAL)

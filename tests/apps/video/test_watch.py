@@ -9,18 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matroska import write_matroska
 from network_camera import Camera
 from PIL import Image
-from serving import BrightnessPredictor
+from serving import BrightnessPredictor, make_picture
 
 from maskfast.apps.cli.main import run
-from maskfast.apps.video.frames import Frame
+from maskfast.apps.video import frames as frames_module
+from maskfast.apps.video.frames import FileFrames, Frame, hide_login
 from maskfast.apps.video.sinks import VideoSink
 from maskfast.apps.video.watch import WatchOptions, watch_source
 from maskfast.core.errors import ConfigError, DataError
@@ -138,22 +141,138 @@ def test_a_window_without_a_screen_says_what_to_do(video: Path) -> None:
         watch(video, window=True)
 
 
-def test_options_that_make_no_sense_are_refused(video: Path) -> None:
-    with pytest.raises(ConfigError, match="--hysteresis"):
-        watch(video, hysteresis=0.7)
-    with pytest.raises(ConfigError, match=r"--out .*\.mp4"):
-        watch(video, out=Path("annotated.avi"))
-    with pytest.raises(ConfigError, match="--webhook"):
-        watch(video, webhook="file:///etc/passwd")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hysteresis": 0.7}, "--hysteresis"),
+        ({"out": Path("annotated.avi")}, r"--out .*\.mp4"),
+        ({"webhook": "file:///etc/passwd"}, "--webhook"),
+        ({"webhook": "http://"}, "--webhook"),
+        ({"webhook": "http://host:seven/"}, "--webhook"),
+        ({"webhook": "http://host/a b"}, "--webhook"),
+        ({"webhook": "http://me:s3cret@host/"}, "--webhook http://host/: user and password"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_written(
+    video: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    kept = tmp_path / "events.csv"
+    kept.write_text("keep")
+    with pytest.raises(ConfigError, match=message):
+        watch(video, events=kept, **options)
+    assert kept.read_text() == "keep"
+
+
+def test_no_output_takes_the_place_of_the_video_or_of_another(video: Path, tmp_path: Path) -> None:
+    before, link = video.read_bytes(), tmp_path / "link.mp4"
+    link.symlink_to(video)
+    for option, path in (("out", video), ("events", video), ("out", link), ("snapshot", video)):
+        with pytest.raises(ConfigError, match=f"--{option} .*: is the video that is watched"):
+            watch(video, **{option: path})
+    with pytest.raises(ConfigError, match=r"--events .*: is what --out writes"):
+        watch(video, out=tmp_path / "a.mp4", events=tmp_path / "b" / ".." / "a.mp4")
+    assert video.read_bytes() == before
+    assert os.listdir(tmp_path) == ["link.mp4"]
+
+
+# ---- the time of frames, and files that are not whole --------------------------------------------------------------
+
+
+def make_frames(*stretches: tuple[int, float, float, float]) -> list[tuple[float, bytes]]:
+    """JPEGs of a brightness, from a second up to another, so many a second."""
+    return [
+        (start + number / fps, make_picture(level, kind="JPEG"))
+        for level, start, end, fps in stretches
+        for number in range(round((end - start) * fps))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stretches", "start", "end"),
+    [
+        ([(20, 0, 2, 30), (220, 2, 12, 5), (20, 12, 14, 30)], 2.0, 11.8),
+        ([(20, 0, 10, 0.5), (220, 10, 22, 0.5), (20, 22, 40, 0.5)], 10.0, 20.0),
+        ([(20, 0, 40, 0.1), (220, 40, 80, 0.1), (20, 80, 120, 0.1)], 40.0, 70.0),
+        ([(20, 0, 0.2, 500), (220, 0.2, 0.4, 500), (20, 0.4, 0.6, 500)], 0.2, 0.398),
+    ],
+    ids=["variable", "slow", "slower than the longest gap", "fast"],
+)
+def test_times_are_those_of_the_frames(
+    tmp_path: Path, stretches: list[tuple[int, float, float, float]], start: float, end: float
+) -> None:
+    video = write_matroska(tmp_path / "a.mkv", make_frames(*stretches))
+    summary, told = watch(video, smoothing=0, out=tmp_path / "out.mp4")
+    assert [(event.start, event.end) for event in told] == [(pytest.approx(start), pytest.approx(end))]
+    assert (summary.unreadable, summary.cut_off) == (0, False)
+    fps, frames = read_video(tmp_path / "out.mp4")
+    bright = [number / fps for number, frame in enumerate(frames) if frame[25, 2].mean() > 120]
+    assert (bright[0], bright[-1]) == pytest.approx((start, end), abs=2.5 * max(1 / fps, 1 / stretches[1][3]))
+
+
+@pytest.mark.parametrize("times", [[0.0, 0, 0, 0], [float("nan")] * 4, [-1.0, -1, -1, -1], [0, 100, 50, 300]])
+def test_a_frame_without_a_time_of_its_own_comes_after_the_last(times: list[float]) -> None:
+    class Capture:
+        told = -1
+
+        def read(self) -> tuple[bool, Any]:
+            self.told += 1
+            return self.told < len(times), draw_frame(20)
+
+        def get(self, what: int) -> float:
+            return {cv2.CAP_PROP_FPS: 10.0, cv2.CAP_PROP_POS_MSEC: times[min(self.told, 3)]}.get(what, 0.0)
+
+    seconds = [frame.seconds for frame in FileFrames("http://x/", Capture(), stop=threading.Event()).read()]
+    assert seconds == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+def test_frames_that_cannot_be_read_are_counted_and_the_rest_is_seen(
+    toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = make_frames((20, 0, 4, 10))
+    video = write_matroska(tmp_path / "a.mkv", [(at, b"bad" if 1 <= at < 2 else data) for at, data in frames])
+    summary, _ = watch(video)
+    assert (summary.scored, summary.unreadable, summary.cut_off) == (30, 10, False)
+    assert "10 frames in it could not be read" in caplog.text
+    assert run(["watch", str(video), "--model", str(toy_bundle), "--headless"]) == 1
+    assert "30 frames scored, 0 dropped, 10 unreadable" in capsys.readouterr().err
+
+
+def test_a_video_whose_end_is_missing_is_told_from_one_with_a_longer_sound(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = write_matroska(tmp_path / "whole.mkv", make_frames((20, 0, 4, 10)), seconds=60)
+    assert not watch(whole)[0].cut_off
+    assert "its head says 60.0 s, its frames end at 4.0 s" in caplog.text
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    summary, _ = watch(cut)
+    assert summary.cut_off
+    assert 15 <= summary.scored <= 20
+    assert f"{whole.stat().st_size - cut.stat().st_size} bytes are missing" in caplog.text
+
+
+def test_a_video_without_a_frame_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    video = write_matroska(tmp_path / "a.mkv", [(0.1 * number, b"bad") for number in range(20)])
+    kept = tmp_path / "events.csv"
+    kept.write_text("keep")
+    with pytest.raises(DataError, match="no frame in it can be read"):
+        watch(video, events=kept)
+    assert kept.read_text() == "keep"
+
+
+# ---- what is written -----------------------------------------------------------------------------------------------
 
 
 def test_the_video_keeps_time_and_shortens_a_long_gap(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.mp4", fps=10)
-    for seconds in (100.0, 100.05, 100.1, 101.0, 3700.0, 3701.0):
-        frame = Frame(seconds, draw_frame(100))
+    for seconds, level in ((100.0, 20), (100.05, 20), (100.1, 20), (101.0, 220), (3700.0, 20), (3701.0, 20)):
+        frame = Frame(seconds, draw_frame(level))
         sink.write(frame, frame.pixels)
     sink.close()
-    assert len(read_video(tmp_path / "out.mp4")[1]) == 1 + 1 + 9 + 100 + 10
+    frames = read_video(tmp_path / "out.mp4")[1]
+    assert len(frames) == 1 + 1 + 9 + 100 + 10
+    bright = [number for number, frame in enumerate(frames) if frame[5, 5].mean() > 120]
+    assert bright == list(range(10, 110)), "a frame stands still until the next one"
 
 
 def test_no_video_takes_the_place_of_a_pipe(tmp_path: Path) -> None:
@@ -241,24 +360,87 @@ def test_a_stream_that_stays_away_is_given_up(camera: Camera) -> None:
     assert summary.reconnects == 0
 
 
+def test_a_stream_that_opens_and_gives_no_frame_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Capture:
+        def __init__(self, frames: int) -> None:
+            self.frames = frames
+
+        def read(self) -> tuple[bool, Any]:
+            self.frames -= 1
+            return self.frames >= 0, draw_frame(20)
+
+        def get(self, _: int) -> float:
+            return -1.0
+
+        def release(self) -> None:
+            pass
+
+    left = [3, 0, 0, 2]
+    monkeypatch.setattr(frames_module, "_open_capture", lambda _: Capture(left.pop(0) if left else 0))
+    monkeypatch.setattr(frames_module, "FIRST_PAUSE", 0.01)
+    summary, _ = watch("rtsp://camera/", give_up=0.2)
+    assert summary.reconnects == 1, "a source is back with its first frame"
+    assert summary.scored + summary.dropped == 5
+    with pytest.raises(DataError, match="rtsp://camera/: gave no frame"):
+        watch("rtsp://me:s3cret@camera/", give_up=0.05)
+
+
+@contextmanager
+def serve_http(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_recording_on_a_web_server_is_read_once_as_a_file_is(video: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(video.stat().st_size))
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(video.read_bytes())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with serve_http(Handler) as url:
+        summary, told = watch(f"{url}/script.mp4", smoothing=0.3)
+    assert (summary.scored, summary.dropped, summary.reconnects) == (111, 0, 0)
+    assert [event.start for event in told] == pytest.approx([start for start, _, _ in EVENTS])
+
+
+def test_no_login_is_shown() -> None:
+    assert hide_login("rtsp://me:p@ss@camera:554/a?b@c") == "rtsp://camera:554/a?b@c"
+    assert hide_login("http://camera/a@b") == "http://camera/a@b"
+    assert hide_login("me@home.mp4") == "me@home.mp4"
+    for source in ("ftp://me:s3cret@host/x", "http://me:s3cret@127.0.0.1:9/x"):
+        with pytest.raises(DataError) as caught:
+            watch(source)
+        assert "s3cret" not in str(caught.value)
+
+
 def test_the_webhook_is_told_and_its_failure_stops_nothing(video: Path) -> None:
     calls: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             calls.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if len(calls) == 1 else 204)
+            if len(calls) == 2:
+                self.wfile.write(b"no answer of HTTP\r\n\r\n")
+                return
+            self.send_response({1: 500, 3: 302}.get(len(calls), 204))
+            self.send_header("Location", "http://[no address")
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        summary, _ = watch(video, webhook=f"http://127.0.0.1:{server.server_address[1]}/hook", smoothing=0.3)
-        server.shutdown()
-        thread.join()
+    with serve_http(Handler) as url:
+        summary, _ = watch(video, webhook=f"{url}/hook", smoothing=0.3)
     assert summary.events == 2
     assert [call["event"] for call in calls] == ["started", "ended", "started", "ended"]
     assert (calls[1]["start"], calls[1]["end"]) == ("2.000", "3.400")
