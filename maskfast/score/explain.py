@@ -15,7 +15,8 @@ Explainer: TypeAlias = Callable[[ImageSource], Heat]
 
 GRID = 8
 """Cells on a side; a window is two by two cells, so a face of a quarter of the picture's width fills one."""
-BATCH = 32
+BATCH = 4
+"""Pictures in one run of the network: more are no faster on a processor, and 32 take and keep a gigabyte."""
 FULL_HEAT = 2.0
 """Evidence, in logits, that is drawn at full heat: weaker evidence everywhere stays pale instead of being stretched."""
 

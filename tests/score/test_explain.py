@@ -21,10 +21,11 @@ class BlueSeeker:
     size, method = SIZE, "squish"
 
     def __init__(self, gain: float = 0.05) -> None:
-        self.gain, self.seen = gain, 0
+        self.gain, self.seen, self.largest = gain, 0, 0
 
     def logits_arrays(self, batch: np.ndarray) -> np.ndarray:
         self.seen += len(batch)
+        self.largest = max(self.largest, len(batch))
         blueness = batch[..., 2].astype(float) - batch[..., 0]
         patches = blueness.reshape(len(batch), 8, 8, 8, 8).mean(axis=(2, 4)).max(axis=(1, 2))
         return np.stack([np.zeros(len(batch)), self.gain * (patches - 100)], axis=1).astype(np.float32)
@@ -61,6 +62,12 @@ def test_the_network_runs_as_often_as_documented() -> None:
     seeker = BlueSeeker()
     explain(seeker, draw_squares((8, 8)), grid=4)
     assert seeker.seen == 2 * 3**2 + 2
+
+
+def test_the_network_runs_on_few_pictures_at_once() -> None:
+    seeker = BlueSeeker()
+    explain(seeker, draw_squares((8, 8)))
+    assert seeker.largest <= 4, "each takes memory that a server keeps"
 
 
 def test_without_weights_the_explainer_occludes() -> None:
