@@ -35,7 +35,8 @@ class WaitingRoom:
 
     Where a picture comes to a full room the oldest is refused; a request of several pictures is refused itself, so that
     it cannot push out many others. Under overload only `crowded_seats` are given out: fewer pictures at work are each
-    done sooner; and nobody waits longer than `crowded_patience` seconds.
+    done sooner; and nobody waits longer than `crowded_patience` seconds. Who is refused is told to come again after
+    `retry_after` seconds.
     """
 
     def __init__(self, *, seats: int, places: int, patience: float, crowded_seats: int | None = None) -> None:
@@ -44,6 +45,7 @@ class WaitingRoom:
         self.places = places
         self.patience = patience
         self.crowded_patience = CROWDED_PATIENCE
+        self.retry_after = 1
         self.working = 0
         self.refused = 0
         self._queue: deque[Ticket] = deque()
@@ -69,7 +71,7 @@ class WaitingRoom:
         if self._overloaded() and self.waiting >= self.crowded_seats:
             self.refused += 1
             self._last_refusal = time.monotonic()
-            raise make_refusal()
+            raise make_refusal(self.retry_after)
 
     async def _enter(self, weight: int) -> None:
         if not self._queue and self._fits(weight):
@@ -104,7 +106,7 @@ class WaitingRoom:
             asyncio.get_running_loop().call_later(self.crowded_patience, self._sweep)
         self._last_refusal = time.monotonic()
         if not ticket.future.done():
-            ticket.future.set_exception(make_refusal())
+            ticket.future.set_exception(make_refusal(self.retry_after))
 
     def _sweep(self) -> None:
         while self._queue and time.monotonic() - self._queue[0].arrived > self.crowded_patience and self._overloaded():
@@ -130,6 +132,6 @@ class WaitingRoom:
                 ticket.future.set_result(None)
 
 
-def make_refusal() -> RefusalError:
+def make_refusal(retry_after: int) -> RefusalError:
     """What somebody is told for whom there is no room."""
-    return RefusalError(503, "too many pictures at once; try again", retry_after=1)
+    return RefusalError(503, "too many pictures at once; try again", retry_after=retry_after)

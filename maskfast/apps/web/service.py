@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,7 @@ class Scorer:
             patience=settings.patience,
         )
         self.explain_room = WaitingRoom(seats=1, places=EXPLAIN_PLACES, patience=settings.patience)
+        self.explain_room.crowded_patience = settings.patience
         self.decoders = DecoderPool(
             make_command(predictor.size, predictor.method, settings.max_pixels or MAX_PIXELS),
             size=predictor.size,
@@ -96,9 +98,16 @@ class Scorer:
             except ImageError as error:
                 return fail_row(upload.name, error.reason)
             row = self._judge(upload.name, await self.batcher.score(array))
-            loop = asyncio.get_running_loop()
+            loop, began = asyncio.get_running_loop(), time.perf_counter()
             png = await loop.run_in_executor(self.explain_thread, draw_heat_map, self.predictor, array)
+            self._follow_pace(time.perf_counter() - began)
         return Explanation(result=row, method=self.predictor.method, heat_map=base64.b64encode(png).decode())
+
+    def _follow_pace(self, seconds: float) -> None:
+        """Let whoever waits for an explanation wait until those before are done, each in `seconds`."""
+        room = self.explain_room
+        room.patience = room.crowded_patience = max(self.settings.patience, (EXPLAIN_PLACES + 1) * seconds)
+        room.retry_after = math.ceil(seconds)
 
     async def _time_answer(self, array: np.ndarray) -> float:
         began = time.perf_counter()
