@@ -11,18 +11,36 @@ export class Camera {
     this.onRow = onRow;
     this.onError = onError;
     this.stream = null;
+    this.turn = null; // from start to stop: an AbortController, so that what arrives after the stop is let go
   }
 
+  // Resolves to whether the camera runs now by this start; one that is already starting or running is left as it is.
   async start() {
     if (!navigator.mediaDevices) throw new Error("the browser gives no camera to this address; use localhost or https");
-    this.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
-    this.video.srcObject = this.stream;
+    if (this.turn) return false;
+    this.turn = new AbortController();
+    const { signal } = this.turn;
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
+      if (signal.aborted) endTracks(stream);
+      else await this.show(stream);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+    if (!signal.aborted) this.watch(signal);
+    return !signal.aborted;
+  }
+
+  async show(stream) {
+    this.stream = stream;
+    this.video.srcObject = stream;
     await this.video.play();
-    this.watch(this.stream);
   }
 
   stop() {
-    this.stream?.getTracks().forEach((track) => track.stop());
+    this.turn?.abort();
+    this.turn = null;
+    if (this.stream) endTracks(this.stream);
     this.stream = null;
     this.video.srcObject = null;
   }
@@ -38,17 +56,21 @@ export class Camera {
     return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
   }
 
-  async watch(stream) {
-    while (this.stream === stream) {
+  async watch(signal) {
+    while (!signal.aborted) {
       if (this.video.videoWidth && !document.hidden) {
         try {
-          const row = await predict("camera.jpg", await this.still());
-          if (this.stream === stream) this.onRow(row);
+          const row = await predict("camera.jpg", await this.still(), signal);
+          if (!signal.aborted) this.onRow(row);
         } catch (error) {
-          this.onError(error);
+          if (!signal.aborted) this.onError(error);
         }
       }
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
     }
   }
+}
+
+function endTracks(stream) {
+  stream.getTracks().forEach((track) => track.stop());
 }
