@@ -8,6 +8,8 @@ from urllib.parse import urlparse
 import pytest
 from serving import BrightnessPredictor, make_picture, serve
 
+from maskfast.data.names import disarm_name
+
 DARK, BRIGHT, BROKEN = 51, 204, b"\xff\xd8\xff no picture"
 
 
@@ -45,6 +47,19 @@ def test_the_threshold_moves_the_labels(page: Any) -> None:
     page.locator("#threshold").fill("0.9")
     assert read_states(page) == ["no_mask", "no_mask"]
     assert page.locator("#threshold-value").inner_text() == "0.90"
+
+
+def test_the_threshold_is_the_models_own_until_it_is_moved(fresh: Any) -> None:
+    class CarefulPredictor(BrightnessPredictor):
+        threshold = 0.204
+
+    with serve(CarefulPredictor()) as (address, _):
+        page = fresh.open(address)
+        give(page, ("51.png", make_picture(51)), ("53.png", make_picture(53)))
+        assert read_states(page) == ["no_mask", "mask"], "at 0.2 both would be masks"
+        assert page.locator("#threshold-value").inner_text() == "0.204"
+        page.locator("#threshold").fill("0.2")
+        assert read_states(page) == ["mask", "mask"]
 
 
 def test_a_pasted_picture_is_scored(page: Any) -> None:
@@ -109,6 +124,50 @@ def test_the_heat_map_is_laid_where_the_model_looked(page: Any) -> None:
     assert canvas.evaluate(read) == plain
 
 
+def test_a_name_that_is_a_formula_is_disarmed_as_in_other_tables(page: Any) -> None:
+    names = ["=HYPERLINK(1).png", "-1.png", "a=b.png"]
+    give(page, *((name, make_picture(DARK)) for name in names))
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download CSV").click()
+    rows = csv.DictReader(io.StringIO(waiting.value.path().read_text()))
+    assert [row["image"] for row in rows] == [disarm_name(name) for name in names]
+
+
+@pytest.mark.usefixtures("half_heat")
+def test_heat_maps_are_asked_for_one_at_a_time_and_again_where_the_server_is_busy(fresh: Any, url: str) -> None:
+    page = fresh.open(url)
+    under_way, most = [], []
+    busy = [{"status": 503, "headers": {"Retry-After": "0.1"}, "body": "{}"}]
+
+    def answer(route: Any) -> None:
+        under_way.append(route)
+        most.append(len(under_way))
+        route.fulfill(**busy.pop()) if busy else route.continue_()
+
+    page.on("response", lambda response: under_way.clear() if "explain" in response.url else None)
+    page.route("**/api/explain*", answer)
+    give(page, ("first.png", make_picture(DARK)))
+    page.get_by_role("switch", name="Heat map").check(force=True)
+    give(page, *((f"{level}.png", make_picture(level)) for level in range(100, 106)))
+    page.locator(".card.heated").nth(6).wait_for()
+    assert max(most) == 1
+    assert len(most) == 8
+    fresh.errors = [error for error in fresh.errors if "status of 503" not in error]
+
+
+@pytest.mark.usefixtures("half_heat")
+def test_a_heat_map_that_failed_is_asked_for_again_when_it_is_wanted_again(page: Any) -> None:
+    page.route("**/api/explain*", lambda route: route.fulfill(status=422, body='{"error": "the server failed"}'))
+    switch = page.get_by_role("switch", name="Heat map")
+    give(page, ("a.png", make_picture(BRIGHT)))
+    switch.check(force=True)
+    page.get_by_text("no heat map: the server failed").wait_for()
+    page.unroute("**/api/explain*")
+    switch.uncheck(force=True)
+    switch.check(force=True)
+    page.locator(".card.heated").wait_for()
+
+
 @pytest.mark.usefixtures("half_heat")
 def test_the_heat_map_of_a_cropping_model_covers_the_crop_alone(fresh: Any) -> None:
     class CroppingPredictor(BrightnessPredictor):
@@ -136,6 +195,47 @@ def test_the_camera_is_watched_and_a_still_is_kept(page: Any) -> None:
     page.get_by_role("button", name="Stop camera").click()
     assert not page.locator("#camera").is_visible()
     assert page.locator("#video").evaluate("video => video.srcObject") is None
+
+
+SLOW_PERMISSION = """
+    const media = navigator.mediaDevices, real = media.getUserMedia.bind(media);
+    window.streams = [];
+    media.getUserMedia = async (wish) => {
+        const stream = await real(wish);
+        window.streams.push(stream);
+        await new Promise((resolve) => { window.permit = resolve; });
+        return stream;
+    };
+"""
+COUNT_LIVE = "streams.flatMap((each) => each.getTracks()).filter((track) => track.readyState === 'live').length"
+
+
+def test_a_camera_that_is_stopped_before_it_starts_stays_off(fresh: Any, url: str) -> None:
+    fresh.page.add_init_script(SLOW_PERMISSION)
+    page = fresh.open(url)
+    page.get_by_role("button", name="Use camera").click()
+    page.wait_for_function("Boolean(window.permit)")
+    page.get_by_role("button", name="Stop camera").click()
+    page.evaluate("permit()")
+    page.wait_for_function(f"{COUNT_LIVE} === 0")
+    assert page.locator("#video").evaluate("video => video.srcObject") is None
+    page.get_by_role("button", name="Use camera").click()
+    page.wait_for_function("streams.length === 2")
+    page.evaluate("permit()")
+    page.locator("#camera-verdict[data-label=mask], #camera-verdict[data-label=no_mask]").wait_for()
+
+
+def test_a_camera_is_started_once_however_often_it_is_asked_for(fresh: Any, url: str) -> None:
+    fresh.page.add_init_script(SLOW_PERMISSION)
+    page = fresh.open(url)
+    page.get_by_role("button", name="Use camera").click()
+    page.wait_for_function("Boolean(window.permit)")
+    page.get_by_role("button", name="Use camera").click()
+    page.evaluate("permit()")
+    page.locator("#camera-verdict[data-label=mask], #camera-verdict[data-label=no_mask]").wait_for()
+    assert page.evaluate("streams.length") == 1
+    page.get_by_role("button", name="Stop camera").click()
+    assert page.evaluate(COUNT_LIVE) == 0
 
 
 def test_everything_works_from_the_keyboard(page: Any) -> None:
@@ -172,7 +272,7 @@ def test_the_filters_show_one_kind(page: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [320, 390, 1280])
 def test_axe_finds_nothing_serious_and_nothing_hangs_over(page: Any, scheme: str, width: int) -> None:
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": width, "height": 800})
@@ -209,12 +309,60 @@ def test_nothing_beyond_loopback_is_asked_for(fresh: Any, url: str) -> None:
     assert read_states(page) == ["mask"]
 
 
-def test_the_page_asks_for_the_token(fresh: Any) -> None:
+def test_the_page_asks_for_the_token_and_pictures_wait_for_it(fresh: Any) -> None:
+    page = fresh.page
     with serve(token="secret") as (address, _):
-        fresh.page.goto(address)
-        fresh.page.get_by_label("This server asks for its token").fill("secret")
-        fresh.page.get_by_role("button", name="Use token").click()
-        fresh.page.locator("#model").wait_for(state="visible")
-        give(fresh.page, ("bright.png", make_picture(BRIGHT)))
-        assert read_states(fresh.page) == ["mask"]
+        page.goto(address)
+        token, use = page.get_by_label("This server asks for its token"), page.get_by_role("button", name="Use token")
+        token.wait_for()
+        page.get_by_role("button", name="Choose pictures").focus()
+        page.set_input_files("#files", [{"name": "a.png", "mimeType": "image/png", "buffer": make_picture(BRIGHT)}] * 6)
+        for wrong in ("wrong", "пароль"):
+            token.fill(wrong)
+            use.click()
+            page.get_by_text("Wrong token.").wait_for()
+            token.fill("")
+        assert not page.locator("#notice").is_visible()
+        assert read_states(page) == ["waiting"] * 6
+        assert not [asked for asked in fresh.asked if "/api/predict" in asked], "nothing is sent without a token"
+        token.fill(" secret ")
+        use.click()
+        page.locator("#model").wait_for(state="visible")
+        wait_scored(page, 6)
+        assert read_states(page) == ["mask"] * 6
+        assert not token.is_visible()
     fresh.errors = [error for error in fresh.errors if "status of 401" not in error]
+
+
+def test_a_token_that_is_no_longer_right_is_asked_for_once(fresh: Any, url: str) -> None:
+    page = fresh.open(url)
+    page.route("**/api/predict*", lambda route: route.fulfill(status=401, body="{}"))
+    page.set_input_files("#files", [{"name": "a.png", "mimeType": "image/png", "buffer": make_picture(BRIGHT)}] * 6)
+    page.get_by_label("This server asks for its token").wait_for()
+    page.get_by_role("button", name="Choose pictures").focus()
+    page.unroute("**/api/predict*")
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.activeElement.id") == "choose", "no answer takes the focus"
+    assert len([asked for asked in fresh.asked if "/api/predict" in asked]) <= 4
+    page.get_by_label("This server asks for its token").fill("secret")
+    page.get_by_role("button", name="Use token").click()
+    wait_scored(page, 6)
+    assert read_states(page) == ["mask"] * 6
+    fresh.errors = [error for error in fresh.errors if "status of 401" not in error]
+
+
+def test_without_javascript_the_page_says_so(chromium: Any, url: str) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url)
+    assert "needs JavaScript" in page.inner_text("main")
+    context.close()
+
+
+def test_the_results_can_be_skipped_to_once_there_are_some(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "choose"
+    give(page, ("a.png", make_picture(BRIGHT)))
+    page.locator("#skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "results-title"

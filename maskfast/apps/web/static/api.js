@@ -3,6 +3,7 @@
 const TRIES = 6;
 const TOKEN_KEY = "maskfast-token";
 
+// The server wants a token; the message says what is wrong with the one that was given, if one was.
 export class TokenNeeded extends Error {}
 
 export function saveToken(token) {
@@ -49,9 +50,11 @@ async function post(path, name, blob, signal) {
 
 async function ask(url, options) {
   const token = sessionStorage.getItem(TOKEN_KEY);
+  const needed = new TokenNeeded(token ? "Wrong token." : "");
+  if (token && /[^ -~]/.test(token)) throw needed; // no header can carry it, and no server has such a token
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   const answer = await fetch(url, { ...options, headers });
-  if (answer.status === 401) throw new TokenNeeded("this server asks for its token");
+  if (answer.status === 401) throw needed;
   return answer;
 }
 

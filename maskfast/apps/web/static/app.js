@@ -12,10 +12,13 @@ const find = (id) => document.getElementById(id);
 const cards = [];
 const queue = [];
 let working = 0;
+let heating = false;
+let locked = false; // the server asks for its token: pictures wait until it took one
 let model = null;
+let chosen = null; // the threshold that the user chose
 let filter = "all";
 
-const threshold = () => Number(find("threshold").value);
+const threshold = () => chosen ?? model?.threshold ?? 0.5;
 
 // ---- scoring -------------------------------------------------------------------------------------------------------
 
@@ -35,7 +38,7 @@ function addPicture(name, blob) {
 }
 
 function work() {
-  while (working < AT_ONCE && queue.length) {
+  while (!locked && working < AT_ONCE && queue.length) {
     working += 1;
     score(queue.shift()).finally(() => {
       working -= 1;
@@ -51,11 +54,11 @@ async function score(card) {
     const row = tooLarge(card.blob) ?? (await predict(card.name, card.blob, card.abort.signal));
     await drawn;
     card.show({ ...row, image: card.name }, threshold());
-    if (find("heat").checked) await heatCard(card);
   } catch (error) {
     failCard(card, error);
   }
   showBench();
+  heatNext();
 }
 
 function tooLarge(blob) {
@@ -66,8 +69,8 @@ function tooLarge(blob) {
 function failCard(card, error) {
   if (error.name === "AbortError") return;
   if (error instanceof TokenNeeded) {
-    askToken();
-    queue.push(card);
+    queue.unshift(card);
+    askToken(error);
     return;
   }
   card.show(failRow(card.name, "the server cannot be reached"), threshold());
@@ -85,31 +88,36 @@ function removeCard(card) {
 
 // ---- the heat map --------------------------------------------------------------------------------------------------
 
-async function heatCard(card) {
-  if (card.row?.status !== "ok" || !card.thumbnail) return;
-  if (!card.heat && !card.heatFailed) {
-    card.element.classList.add("heating");
-    try {
-      card.heat = await explain(card.name, card.blob, card.abort.signal);
-    } catch (error) {
-      card.heatFailed = `no heat map: ${error.message}`;
-    }
-    card.element.classList.remove("heating");
+// One map at a time: each takes the server as long as dozens of pictures.
+async function heatNext() {
+  const card = cards.find((each) => each.row?.status === "ok" && each.thumbnail && !each.heat && !each.heatFailed);
+  if (heating || locked || !card || !find("heat").checked) return;
+  heating = true;
+  card.element.classList.add("heating");
+  try {
+    card.heat = await explain(card.name, card.blob, card.abort.signal);
+  } catch (error) {
+    if (error instanceof TokenNeeded) askToken(error);
+    else card.heatFailed = `no heat map: ${error.message}`;
   }
+  card.element.classList.remove("heating");
   card.paint(find("heat").checked);
+  heating = false;
+  heatNext();
 }
 
-async function showHeat() {
-  for (const card of [...cards]) {
-    if (!find("heat").checked) card.paint(false);
-    else await heatCard(card);
+function showHeat() {
+  for (const card of cards) {
+    card.heatFailed = "";
+    card.paint(find("heat").checked);
   }
+  heatNext();
 }
 
 // ---- the bench above the results -----------------------------------------------------------------------------------
 
 function showBench() {
-  find("bench").hidden = cards.length === 0;
+  find("bench").hidden = find("skip").hidden = cards.length === 0;
   document.body.classList.toggle("has-results", cards.length > 0);
   const counts = { mask: 0, no_mask: 0, failed: 0, waiting: 0 };
   for (const card of cards) {
@@ -131,7 +139,15 @@ function summarise({ mask, no_mask: without, failed, waiting }) {
 }
 
 function moveThreshold() {
-  find("threshold-value").textContent = threshold().toFixed(2);
+  chosen = Number(find("threshold").value);
+  showThreshold();
+}
+
+function showThreshold() {
+  const short = threshold().toFixed(2);
+  const words = Number(short) === threshold() ? short : String(Number(threshold().toPrecision(4)));
+  find("threshold-value").textContent = words;
+  find("threshold").setAttribute("aria-valuetext", words);
   for (const card of cards) card.judge(threshold());
   showBench();
 }
@@ -169,8 +185,7 @@ async function openCamera() {
   find("camera").hidden = false;
   find("open-camera").setAttribute("aria-expanded", "true");
   try {
-    await camera.start();
-    find("snap").focus();
+    if (await camera.start()) find("snap").focus();
   } catch (error) {
     stopCameraWith(error);
   }
@@ -185,7 +200,7 @@ function closeCamera() {
 
 function stopCameraWith(error) {
   closeCamera();
-  if (error instanceof TokenNeeded) askToken();
+  if (error instanceof TokenNeeded) askToken(error);
   else notify(error.name === "NotAllowedError" ? "The browser was not allowed to use the camera." : `No camera: ${error.message}`);
 }
 
@@ -210,25 +225,37 @@ function notify(words) {
   find("notice").hidden = false;
 }
 
-function askToken() {
+function askToken(error) {
   find("token-form").hidden = false;
-  find("token").focus();
+  find("token-wrong").textContent = error.message;
+  find("token-wrong").hidden = !error.message;
+  if (!locked) find("token").focus();
+  locked = true;
+}
+
+function unlock() {
+  find("token-form").hidden = true;
+  if (locked) find("notice").hidden = true;
+  locked = false;
+  work();
+  heatNext();
 }
 
 async function greet() {
   try {
     model = await fetchModel();
   } catch (error) {
-    if (error instanceof TokenNeeded) askToken();
+    if (error instanceof TokenNeeded) askToken(error);
     else notify("The server cannot be reached.");
     return;
   }
-  find("threshold").value = model.threshold;
+  unlock();
+  find("threshold").value = threshold();
   find("model").textContent = `${model.arch} · ${model.size} px`;
   find("model").hidden = false;
   const accuracy = model.metrics.accuracy ? ` Accuracy on its held-out pictures: ${(model.metrics.accuracy * 100).toFixed(1)} %.` : "";
   find("model-words").textContent = `Answers come from ${model.arch} at ${model.size} pixels.${accuracy}`;
-  moveThreshold();
+  showThreshold();
 }
 
 // ---- what people do ------------------------------------------------------------------------------------------------
@@ -268,10 +295,9 @@ function listenToDrops() {
 
 async function useToken(event) {
   event.preventDefault();
-  saveToken(find("token").value);
-  find("token-form").hidden = true;
+  saveToken(find("token").value.trim());
   await greet();
-  work();
+  if (locked) find("token").select();
 }
 
 listen();

@@ -3,7 +3,8 @@
 const COLUMNS = ["image", "probability", "label", "status", "reason"];
 
 export function writeCsv(rows) {
-  const lines = [COLUMNS, ...rows.map((row) => COLUMNS.map((column) => row[column] ?? ""))];
+  const named = rows.map((row) => ({ ...row, image: disarm(row.image) }));
+  const lines = [COLUMNS, ...named.map((row) => COLUMNS.map((column) => row[column] ?? ""))];
   return `${lines.map((line) => line.map(quote).join(",")).join("\n")}\n`;
 }
 
@@ -13,6 +14,11 @@ export function saveText(text, name) {
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// No spreadsheet takes a name with ./ in front for a formula, and it still names the same file.
+function disarm(name) {
+  return /^[=+@\t\r-]/.test(name) ? `./${name}` : name;
 }
 
 function quote(value) {
