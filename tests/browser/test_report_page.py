@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskfast.data.audit import audit_items
+from maskfast.data.audit_page import write_audit
 from maskfast.data.tables import read_items
 from maskfast.score.evaluation import evaluate_items
 from maskfast.score.loading import load
@@ -58,3 +60,16 @@ def test_dark_mode_reaches_the_plots(fresh: Any, report: Path) -> None:
         fresh.page.emulate_media(color_scheme=scheme)
         shots.append(plot.screenshot())
     assert shots[0] != shots[1]
+
+
+def test_the_audit_page_fits_a_phone(fresh: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("mask", "no_mask"):
+        (tmp_path / "in" / label).mkdir(parents=True)
+        for size in ((4000, 30), (30, 4000), (1234, 1567), (2211, 1111)):
+            small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            small.resize(size).save(tmp_path / "in" / label / f"{size}.jpg")
+    write_audit(audit_items(read_items(tmp_path / "in")), tmp_path / "out")
+    fresh.page.set_viewport_size({"width": 390, "height": 900})
+    fresh.page.goto((tmp_path / "out" / "audit.html").as_uri())
+    assert fresh.page.evaluate("document.documentElement.scrollWidth") <= 390
