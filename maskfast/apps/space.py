@@ -58,7 +58,7 @@ def _list_space_files(out: Path) -> list[str] | None:
 
 def slim_manifest(manifest: Manifest) -> Manifest:
     """The manifest of the same model with its ONNX file and card alone."""
-    kept = {next(name for name in NETWORKS if name in manifest.sha256), CARD}
+    kept = {_choose_network(manifest), CARD}
     gone = {name: LEFT_OUT for name in manifest.sha256 if name not in kept and not name.startswith("report/")}
     return manifest.model_copy(
         update={
@@ -67,6 +67,10 @@ def slim_manifest(manifest: Manifest) -> Manifest:
             "left_out": {**manifest.left_out, **gone},
         }
     )
+
+
+def _choose_network(manifest: Manifest) -> str:
+    return next(name for name in NETWORKS if name in manifest.sha256)
 
 
 def list_requirements() -> str:
@@ -81,6 +85,7 @@ def describe_space(manifest: Manifest, title: str) -> str:
         quoted_title=json.dumps(title, ensure_ascii=False),
         gradio=GRADIO,
         python=".".join(platform.python_version_tuple()[:2]),
+        network=_choose_network(manifest),
         arch=manifest.network.arch,
         size=manifest.size,
         created=manifest.created or "unknown",

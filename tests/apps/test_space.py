@@ -39,6 +39,7 @@ def test_the_model_answers_as_before_without_pickle_and_torch(space: Path, toy_b
 
 def test_the_model_inside_the_package_makes_a_space(tmp_path: Path) -> None:
     write_space(SMALL_MODEL, tmp_path / "out")
+    assert "`model.int8.onnx`" in (tmp_path / "out" / "README.md").read_text(), "the one it has"
     picture = make_picture(90)
     assert load(tmp_path / "out" / "model").predict(picture) == load(SMALL_MODEL).predict(picture)
 
@@ -121,7 +122,11 @@ def test_the_space_starts_as_it_is_and_answers(space: Path, toy_bundle: Path, tm
     with (
         log.open("w") as stream,
         subprocess.Popen(
-            [sys.executable, "-u", "app.py"], cwd=space, env=env, stdout=stream, stderr=subprocess.STDOUT
+            [sys.executable, "-u", str(space / "app.py")],
+            cwd=tmp_path,
+            env=env,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
         ) as server,
     ):
         try:
