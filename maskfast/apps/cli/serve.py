@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from maskfast.core.errors import ConfigError
-
 if TYPE_CHECKING:
     from maskfast.apps.video.events import Event
 
@@ -27,7 +25,7 @@ def serve(
     model: Annotated[
         Path | None, typer.Option(help="Bundle to answer with; default: export/model, else the model in the package.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnx, int8 or torch.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, onnx, int8, torch or torch-fp32.")] = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need --token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
     token: Annotated[
@@ -49,12 +47,10 @@ def serve(
     from maskfast.apps.web.settings import MEBIBYTE, ServeSettings
     from maskfast.score.loading import load
 
-    if token is not None and not token.strip():
-        raise ConfigError("--token: is empty; give a secret of at least a few characters")
     settings = ServeSettings(
         host=host,
         port=port,
-        token=SecretStr(token) if token else None,
+        token=SecretStr(token) if token is not None else None,
         max_body=max_body * MEBIBYTE,
         max_files=max_files,
         max_waiting=max(32, max_files),
@@ -69,7 +65,7 @@ def watch(
     model: Annotated[
         Path | None, typer.Option(help="Bundle to answer with; default: export/model, else the model in the package.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnx, int8 or torch.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, onnx, int8, torch or torch-fp32.")] = "auto",
     headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
     out: Annotated[Path | None, typer.Option(help="Annotated video to write, in .mp4.")] = None,
     events: Annotated[Path | None, typer.Option(help="Table of events to write: start,end,peak_probability.")] = None,

@@ -1,7 +1,9 @@
 """A multipart form as it arrives goes in, its files as names and bytes in memory come out; bounded, never on disk."""
 
+import re
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -72,13 +74,13 @@ class _Reader:
         self.value.clear()
 
     def open_part(self) -> None:
-        name = parse_options_header(self.disposition)[1].get(b"filename")
+        name = _read_name(self.disposition)
         self.into = bytearray()
         self.in_field = name is None
         if name is None:
             self.fields += 1
         else:
-            self.files.append((name.decode(errors="replace"), self.into))
+            self.files.append((name, self.into))
         if len(self.files) > self.max_files:
             raise RefusalError(413, f"more than {self.max_files} files in one request", close=True)
         if self.fields > MAX_FIELDS:
@@ -91,3 +93,16 @@ class _Reader:
 
     def finish(self) -> None:
         self.complete = True
+
+
+def _read_name(disposition: bytes) -> str | None:
+    """The name of a part's file, None for a field.
+
+    Some clients write `filename*=UTF-8''...` (RFC 5987), which RFC 7578 forbids in forms: beside a `filename` it is
+    ignored, alone it will do.
+    """
+    plain = parse_options_header(disposition)[1].get(b"filename")
+    if plain is not None:
+        return plain.decode(errors="replace")
+    extended = re.search(rb";\s*filename\*=[^';]*'[^';]*'([^;\s]*)", disposition, re.IGNORECASE)
+    return unquote(extended[1].decode("latin-1")) if extended else None

@@ -1,9 +1,11 @@
 """Runs the application under uvicorn until it is told to stop, and finishes what it accepted."""
 
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import ConfigError
@@ -12,12 +14,15 @@ if TYPE_CHECKING:
     from maskfast.apps.web.settings import ServeSettings
     from maskfast.score.predictor import Predictor
 
+logger = logging.getLogger(__name__)
+
 
 def run_server(
     predictor: "Predictor", settings: "ServeSettings", *, announce: Callable[[str], None] = lambda _: None
 ) -> None:
     """Serve until SIGINT or SIGTERM; `announce` is told the address once connections are accepted.
 
+    What was accepted is answered, unless SIGINT comes again.
     Raises ConfigError where the address cannot be used.
     """
     import uvicorn
@@ -30,6 +35,11 @@ def run_server(
             await super().startup(sockets)
             if self.started:
                 announce(format_address(settings.host, listener))
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            super().handle_exit(sig, frame)
+            if self.force_exit:  # what is broken off now is told in one line, and not in a traceback a request
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     config = uvicorn.Config(
         create_app(predictor, settings),
@@ -46,8 +56,11 @@ def run_server(
     )
     # uvicorn raises the signals that stopped it again: both then end this call and not the process
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = Server(config)
     with bind(settings.host, settings.port) as listener, contextlib.suppress(KeyboardInterrupt):
-        Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
+    if server.force_exit:
+        logger.warning("ended at once: requests that were under way got no answer")
 
 
 def format_address(host: str, listener: socket.socket) -> str:

@@ -1,6 +1,6 @@
 """What a server can be told: the address, the token and every bound it keeps."""
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from maskfast.core.cores import count_cores
 from maskfast.core.errors import ConfigError
@@ -32,6 +32,21 @@ class ServeSettings(BaseModel):
     decode_seconds: float = Field(default=10, gt=0, description="for decoding one picture")
     patience: float = Field(default=10, gt=0, description="that a picture may wait for a seat")
     stop_seconds: int = Field(default=30, ge=1, description="to finish what was accepted when told to stop")
+
+    @field_validator("token")
+    @classmethod
+    def _clean_token(cls, token: SecretStr | None) -> SecretStr | None:
+        """Without blanks around it: no client sends those."""
+        if token is None:
+            return None
+        text = token.get_secret_value().strip()
+        if not text:
+            raise ConfigError("--token: is empty; give a secret of at least a few characters")
+        if not (text.isascii() and text.isprintable()):
+            raise ConfigError(
+                "--token: has characters that not every client can send; use ASCII letters, digits and signs"
+            )
+        return SecretStr(text)
 
     @model_validator(mode="after")
     def _need_a_token_beyond_loopback(self) -> "ServeSettings":

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from serving import make_picture
 
 from maskfast.apps.cli.main import run
+from maskfast.apps.web.settings import ServeSettings
 
 
 def test_an_address_beyond_loopback_needs_a_token(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,9 +24,17 @@ def test_an_address_beyond_loopback_needs_a_token(capsys: pytest.CaptureFixture[
     assert "--token" in error
 
 
-def test_an_empty_token_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["serve", "--token", " "]) == 2
-    assert "--token" in capsys.readouterr().err
+@pytest.mark.parametrize("token", ["", " ", "geheim-ü", "two\nlines"])
+def test_a_token_that_no_client_could_send_is_refused(token: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--token", token]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--token" in error
+
+
+def test_blanks_around_a_token_are_none_of_it() -> None:
+    token = ServeSettings(host="0.0.0.0", token=SecretStr(" sesame\n")).token
+    assert token == SecretStr("sesame")
 
 
 def test_a_taken_port_is_named(toy_bundle, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +82,32 @@ def test_ctrl_c_while_the_decoders_start_ends_it_without_a_word(toy_bundle) -> N
         assert server.wait(60) == 0, news
     assert "Traceback" not in news
     assert "ERROR" not in news
+
+
+def test_a_second_ctrl_c_ends_it_at_once_with_one_line(toy_bundle) -> None:
+    command = [sys.executable, "-m", "maskfast", "serve", "--model", str(toy_bundle), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        port = int(re.search(r":(\d+) ", server.stderr.readline())[1])
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n")
+            slow.sendall(b"Content-Length: 1000\r\n\r\nabc")
+            assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+            server.send_signal(signal.SIGINT)
+            wait_until_closed(port)
+            server.send_signal(signal.SIGINT)
+            news = server.stderr.read()
+            assert server.wait(10) == 0
+    assert news == "ended at once: requests that were under way got no answer\n"
+
+
+def wait_until_closed(port: int) -> None:
+    for _ in range(1000):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            return
+        time.sleep(0.01)
+    pytest.fail("the server still takes connections")
 
 
 def test_the_quiet_server_says_nothing(toy_bundle) -> None:

@@ -3,6 +3,7 @@ from collections.abc import AsyncGenerator
 from itertools import pairwise
 
 import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,22 @@ def test_a_form_is_read_as_it_was_written_wherever_it_is_cut(files: list[tuple[s
     body = request.read()
     read = asyncio.run(read_form(request.headers["content-type"], cut(body, places), max_files=5))
     assert read == files
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ("filename*=UTF-8''Bild%20%C3%BC.jpg", "Bild ü.jpg"),
+        ("filename*=utf-8'de'a.jpg; other=1", "a.jpg"),
+        ("filename=\"a.jpg\"; filename*=UTF-8''b.jpg", "a.jpg"),
+    ],
+)
+def test_a_name_in_the_spelling_of_other_headers_is_read(disposition: str, name: str) -> None:
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; {disposition}\r\n\r\n'
+    data = bytes(range(256)) * 20
+    body = cut(head.encode() + data + b"\r\n--x--\r\n", [])
+    read = asyncio.run(read_form("multipart/form-data; boundary=x", body, max_files=1))
+    assert read == [(name, data)]
 
 
 @given(st.text(max_size=500))
