@@ -155,7 +155,7 @@ class FileFrames:
     def _check_end(self) -> None:
         name = hide_login(self.source)
         if self.unreadable:
-            logger.warning("%s: %d frames in it could not be read and were left out", name, self.unreadable)
+            logger.warning("%s: %d of its frames could not be read and were left out", name, self.unreadable)
         missing = count_missing_bytes(self.source) if is_file(self.source) else 0
         self.cut_off = missing > 0
         promised, seen = _count_frames(self._capture) / self.fps, self._seconds + 1 / self.fps

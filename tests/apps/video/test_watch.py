@@ -232,7 +232,7 @@ def test_frames_that_cannot_be_read_are_counted_and_the_rest_is_seen(
     video = write_matroska(tmp_path / "a.mkv", [(at, b"bad" if 1 <= at < 2 else data) for at, data in frames])
     summary, _ = watch(video)
     assert (summary.scored, summary.unreadable, summary.cut_off) == (30, 10, False)
-    assert "10 frames in it could not be read" in caplog.text
+    assert "10 of its frames could not be read" in caplog.text
     assert run(["watch", str(video), "--model", str(toy_bundle), "--headless"]) == 1
     assert "30 frames scored, 0 dropped, 10 unreadable" in capsys.readouterr().err
 
