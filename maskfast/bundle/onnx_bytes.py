@@ -20,11 +20,21 @@ _CHILDREN: dict[int, dict[int, int]] = {
     _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
     _TRAINING: {1: _GRAPH, 2: _GRAPH},
 }
+_SINGLE: dict[int, set[int]] = {_MODEL: {7}, _ATTRIBUTE: {5, 6, 22}, _SPARSE: {1, 2}, _TRAINING: {1, 2}}
+"""Which of them come once: onnxruntime makes one of two, which would be another one than either that was checked."""
 DIMS, DATA_TYPE, NAME, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION = 1, 2, 8, 9, 13, 14
+FLOAT_DATA, INT32_DATA, DOUBLE_DATA = 4, 5, 10
 """Fields of a tensor."""
 _VARINT, _LENGTH = 0, 2
-_WIRES = {DATA_TYPE: _VARINT, NAME: _LENGTH, RAW_DATA: _LENGTH, EXTERNAL_DATA: _LENGTH, DATA_LOCATION: _VARINT}
-"""How they are written."""
+_FIXED = {1: 8, 5: 4}
+"""Bytes of the other wire types; the rest, those of groups, is in no ONNX file."""
+_WIRES = {
+    **dict.fromkeys((DATA_TYPE, DATA_LOCATION), _VARINT),
+    **dict.fromkeys((NAME, RAW_DATA, EXTERNAL_DATA, FLOAT_DATA, INT32_DATA, DOUBLE_DATA), _LENGTH),
+}
+"""How they are written, but for dimensions, which may be written in two ways."""
+_MOST = {DIMS: 64, EXTERNAL_DATA: 64}
+"""How often one may come in a tensor; the others once, of which other readers may take the first, the last or both."""
 _UINT8, _INT8 = 2, 3
 """Values of its data type."""
 _WEIGHT, _ZERO_POINT = b"_quantized", b"_zero_point"
@@ -32,12 +42,14 @@ _WEIGHT, _ZERO_POINT = b"_quantized", b"_zero_point"
 TILE_CHANNELS = 16
 """Input channels from which on a filter wider than a pixel gets a zero point."""
 MAX_DEPTH = 32
+MAX_FIELDS = 3_000_000
+"""Of a file, which take about three seconds; the model in the package has 12,000."""
+_MAX_INT32, _MAX_KEY, _MAX_NUMBER = 2**31, 2**32, 2**64
 
 
 class Field(NamedTuple):
-    """How a field is written, its value (0 where it is no number), the bytes it was read from, and their place."""
+    """The value of a field (0 where it is no number), the bytes it was read from, and their place."""
 
-    wire: int
     number: int
     content: memoryview
     start: int
@@ -49,9 +61,9 @@ Fields = dict[int, list[Field]]
 def walk_tensors(content: bytes | memoryview) -> Iterator[Fields]:
     """Yield the fields of every tensor in the file, each by its number in onnx.proto, in the order of the file.
 
-    Raises ValueError or IndexError for bytes that are no ONNX file.
+    Raises ValueError or IndexError for bytes that are no ONNX file, and for what another reader might read otherwise.
     """
-    return _walk(memoryview(content), _MODEL, 0, 0)
+    return _Walk(content).walk(_MODEL, 0, len(content), 0)
 
 
 def holds_int8(tensors: Iterable[Fields]) -> bool:
@@ -116,62 +128,91 @@ def _is_wide_filter(fields: Fields) -> bool:
 
 
 def last(fields: Fields, number: int) -> Field:
-    """Return the last value of a field, as protobuf does where one comes twice; zero and empty where there is none."""
-    return fields[number][-1] if number in fields else Field(_LENGTH, 0, memoryview(b""), 0)
+    """Return the last value of a field; zero and empty where there is none."""
+    return fields[number][-1] if number in fields else Field(0, memoryview(b""), 0)
 
 
-def _walk(message: memoryview, kind: int, depth: int, start: int) -> Iterator[Fields]:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"its messages are nested deeper than {MAX_DEPTH}")
-    if kind == _TENSOR:
+class _Walk:
+    """One way through a file, which counts its fields."""
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        self._content = content
+        self._left = MAX_FIELDS
+
+    def walk(self, kind: int, start: int, end: int, depth: int) -> Iterator[Fields]:
+        """Yield the tensors of the message of `kind` that is the bytes `start` to `end` of the file."""
+        if depth > MAX_DEPTH:
+            raise ValueError(f"its messages are nested deeper than {MAX_DEPTH}")
+        if kind == _TENSOR:
+            yield self._read_tensor(start, end)
+            return
+        children, single, seen = _CHILDREN[kind], _SINGLE.get(kind, ()), set()
+        for number, wire, _, first, after in self._read_fields(start, end):
+            if number not in children:
+                continue
+            _check_wire(number, wire, _LENGTH)
+            if number in single and number in seen:
+                raise ValueError(f"field {number} comes twice")
+            seen.add(number)
+            yield from self.walk(children[number], first, after, depth + 1)
+
+    def _read_tensor(self, start: int, end: int) -> Fields:
         fields: Fields = {}
-        for number, field in _read_fields(message, start):
-            _check_wire(number, field, _WIRES.get(number, field.wire))
-            fields.setdefault(number, []).append(field)
-        yield fields
-        return
-    children = _CHILDREN[kind]
-    for number, field in _read_fields(message, start):
-        if number in children:
-            _check_wire(number, field, _LENGTH)
-            yield from _walk(field.content, children[number], depth + 1, field.start)
+        whole = memoryview(self._content)
+        for number, wire, value, first, after in self._read_fields(start, end):
+            if number not in _WIRES and number != DIMS:
+                continue
+            _check_wire(number, wire, _WIRES.get(number, wire))
+            kept = fields.setdefault(number, [])
+            if len(kept) == _MOST.get(number, 1):
+                raise ValueError(f"field {number} of a tensor comes more than {len(kept)} times")
+            kept.append(Field(value, whole[first:after], first))
+        if last(fields, DATA_TYPE).number >= _MAX_INT32:
+            raise ValueError("the type of a tensor has more than 31 bits")
+        return fields
+
+    def _read_fields(self, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """Yield number, wire type, value (0 where it is no number), first byte and byte after the last of each."""
+        content, place = self._content, start
+        while place < end:
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError(f"it has more than {MAX_FIELDS} fields")
+            key, first = _read_varint(content, place)
+            number, wire, value = key >> 3, key & 7, 0
+            if key >= _MAX_KEY or number == 0:  # other readers drop the bits above 32
+                raise ValueError(f"field {number} at byte {place}")
+            if wire == _LENGTH:
+                length, first = _read_varint(content, first)
+                place = first + length
+            elif wire == _VARINT:
+                value, place = _read_varint(content, first)
+            elif wire in _FIXED:
+                place = first + _FIXED[wire]
+            else:
+                raise ValueError(f"wire type {wire} at byte {place}")
+            if place > end:
+                raise ValueError("it is truncated")
+            yield number, wire, value, first, place
 
 
-def _check_wire(number: int, field: Field, expected: int) -> None:
-    if field.wire != expected:  # other readers would skip it, and take another one
-        raise ValueError(f"field {number} has wire type {field.wire}, expected {expected}")
+def _check_wire(number: int, wire: int, expected: int) -> None:
+    if wire != expected:  # other readers would skip it, and take another one
+        raise ValueError(f"field {number} has wire type {wire}, expected {expected}")
 
 
-def _read_fields(message: memoryview, base: int) -> Iterator[tuple[int, Field]]:
-    place, end = 0, len(message)
-    while place < end:
-        key, place = _read_varint(message, place)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            start = place
-            value, place = _read_varint(message, place)
-            yield number, Field(wire, value, message[start:place], base + start)
-            continue
-        if wire == _LENGTH:
-            length, place = _read_varint(message, place)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire} at byte {place}")
-        if place + length > end:
-            raise ValueError("it is truncated")
-        yield number, Field(wire, 0, message[place : place + length], base + place)
-        place += length
-
-
-def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[place]
+def _read_varint(content: bytes | memoryview, place: int) -> tuple[int, int]:
+    """Return a number and the place after it; raises ValueError for one in more bytes than it needs, or than 10."""
+    value = content[place]
+    if value < 0x80:
+        return value, place + 1
+    value &= 0x7F
+    for shift in range(7, 70, 7):
         place += 1
+        byte = content[place]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError(f"a number at byte {place} is too long")
+            if byte == 0 or value >= _MAX_NUMBER:
+                break
+            return value, place + 1
+    raise ValueError(f"a number up to byte {place} is written in too many bytes")

@@ -57,6 +57,8 @@ def open_session(content: bytes, *, threads: int = 0) -> "Session":
     options.log_severity_level = _ERRORS
     # threads that wait by spinning take the cores from whatever decodes the next pictures
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # by itself it looks whether the bytes are of its own format, of which nothing was checked
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

@@ -17,6 +17,7 @@ from toy_bundles import draw_smooth_images, make_toy_draft
 
 import maskfast.bundle.int8
 import maskfast.bundle.onnx
+import maskfast.bundle.onnx_bytes
 import maskfast.bundle.onnx_run
 from maskfast.bundle.manifest import read_manifest
 from maskfast.bundle.onnx_bytes import make_weights_unsigned, shift_wide_filters, walk_tensors
@@ -75,14 +76,118 @@ def test_a_number_that_is_not_finite_is_named(model):
         check_onnx(model.SerializeToString(), name="m.onnx")
 
 
-def test_a_field_written_as_another_kind_is_refused(model):
-    """Readers skip it and take the one before, which would then be another one than the one that was checked."""
-    wrong = b"\x48\x01"  # raw_data as a number
-    tensor = onnx.helper.make_tensor("late", 1, [1], b"\x00\x00\xc0\x7f", raw=True).SerializeToString() + wrong
-    more_graph = bytes([0x2A, len(tensor)]) + tensor  # an initializer; a graph that comes twice is read as one
-    for more in (bytes([0x3A, len(more_graph)]) + more_graph, b"\x38\x01"):
-        with pytest.raises(BundleError, match="wire type 0, expected 2"):
-            check_onnx(model.SerializeToString() + more, name="m.onnx")
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (onnx.TensorProto.FLOAT, {"float_data": [1, float("nan")]}),
+        (onnx.TensorProto.FLOAT, {"float_data": [1, float("inf")]}),
+        (onnx.TensorProto.DOUBLE, {"double_data": [1, float("nan")]}),
+        (onnx.TensorProto.COMPLEX64, {"float_data": [1, float("nan")]}),
+        (onnx.TensorProto.BFLOAT16, {"raw_data": b"\xc0\x7f\x80\x3f"}),
+        (onnx.TensorProto.FLOAT16, {"raw_data": b"\x00\x7e\x00\x3c"}),
+        (onnx.TensorProto.FLOAT, {"raw_data": b"\x00\x00\xc0\x7f"}),
+    ],
+    ids=["float", "infinity", "double", "complex", "bfloat16", "float16", "one alone"],
+)
+def test_a_number_that_is_not_finite_is_found_however_it_is_stored(model, kind, values):
+    model.graph.initializer.add(name="late", data_type=kind, dims=[2], **values)
+    with pytest.raises(BundleError, match="tensor 'late' has values that are not finite"):
+        check_onnx(model.SerializeToString(), name="m.onnx")
+
+
+@pytest.mark.parametrize("values", [{"float_data": [1, 2]}, {"raw_data": b"\x00\x00\x80\x7f"}])
+def test_finite_numbers_and_a_bound_are_read(model, values):
+    model.graph.initializer.add(name="late", data_type=onnx.TensorProto.FLOAT, dims=[2], **values)
+    check_onnx(model.SerializeToString(), name="m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data_type": onnx.TensorProto.FLOAT8E4M3FN, "raw_data": b"\x7f\x7f"}, "is of type 17"),
+        ({"data_type": onnx.TensorProto.BFLOAT16, "int32_data": [0x7FC0, 1]}, "is not stored as raw bytes"),
+    ],
+)
+def test_numbers_that_cannot_be_checked_are_refused(model, fields, message):
+    model.graph.initializer.add(name="late", dims=[2], **fields)
+    with pytest.raises(BundleError, match=f"'late' .*{message}"):
+        check_onnx(model.SerializeToString(), name="m.onnx")
+
+
+def write_varint(number):
+    parts = [number >> shift & 0x7F for shift in range(0, max(1, number.bit_length()), 7)]
+    return bytes([*(part | 0x80 for part in parts[:-1]), parts[-1]])
+
+
+def write_field(number, content, *, key=None):
+    """A field of protobuf that is bytes, text or a message; `key` stands for the usual one."""
+    return (key or write_varint(number << 3 | 2)) + write_varint(len(content)) + content
+
+
+GRAPH = 7
+OUTSIDE = onnx.TensorProto(
+    name="W", data_type=2, dims=[1], data_location=1,
+    external_data=[onnx.StringStringEntryProto(key="location", value="secret.bin")],
+).SerializeToString()  # fmt: skip
+PLAIN = onnx.TensorProto(name="W", data_type=1, dims=[1], raw_data=b"\0\0\0\0").SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (write_field(5, OUTSIDE), "lies in another file"),
+        (write_field(5, OUTSIDE, key=bytes.fromhex("aa80808010")), "field 536870917 at byte"),
+        (write_field(5, OUTSIDE, key=b"\xaa\x00"), "in too many bytes"),
+        (write_field(5, OUTSIDE, key=b"\xaa\x80\x80\x80\x80\x00"), "in too many bytes"),
+        (write_field(5, PLAIN + b"\x70" + write_varint(2**32 + 1)), "lies in another file"),
+        (write_field(5, PLAIN + write_field(13, b"")), "lies in another file"),
+        (write_field(5, b"\x10" + write_varint(2**32 + 1) + b"\x4a\x04\x00\x00\xc0\x7f"), "more than 31 bits"),
+        (write_field(5, PLAIN + b"\x10\x01"), "field 2 of a tensor comes more than 1 times"),
+        (write_field(5, PLAIN + write_field(9, b"")), "field 9 of a tensor comes more than 1 times"),
+        (write_field(5, PLAIN + b"\x48\x01"), "field 9 has wire type 0, expected 2"),
+        (write_field(5, PLAIN + b"\x25\x00\x00\xc0\x7f"), "field 4 has wire type 5, expected 2"),
+        (write_field(5, PLAIN + b"\x08\x01" * 64), "field 1 of a tensor comes more than 64 times"),
+        (write_field(5, PLAIN + b"\x08" + b"\xff" * 9 + b"\x7f"), "in too many bytes"),
+        (write_field(1, write_field(5, write_field(5, PLAIN) * 2)), "field 5 comes twice"),
+        (write_field(1, write_field(5, write_field(22, write_field(1, PLAIN)) * 2)), "field 22 comes twice"),
+        (write_field(1, write_field(5, write_field(22, write_field(2, PLAIN) * 2))), "field 2 comes twice"),
+        (b"\x2b\x2c", "wire type 3"),
+        (b"\x02\x00", "field 0 at byte"),
+        (b"\x2e\x00", "wire type 6"),
+        (b"\x2a\x05", "truncated"),
+    ],
+)
+def test_what_another_reader_might_read_otherwise_is_refused(content, message):
+    """onnxruntime drops high bits of keys and numbers, merges messages that come twice, and skips other kinds."""
+    with pytest.raises(BundleError, match=rf"m\.onnx: .*{message}"):
+        check_onnx(write_field(GRAPH, content), name="m.onnx")
+
+
+def test_a_second_graph_is_refused(model):
+    with pytest.raises(BundleError, match="field 7 comes twice"):
+        check_onnx(model.SerializeToString() + write_field(GRAPH, b""), name="m.onnx")
+    with pytest.raises(BundleError, match="wire type 0, expected 2"):
+        check_onnx(model.SerializeToString() + b"\x38\x01", name="m.onnx")
+
+
+def test_a_file_of_too_many_fields_is_refused(model, monkeypatch):
+    content = model.SerializeToString()
+    check_onnx(content, name="m.onnx")
+    monkeypatch.setattr(maskfast.bundle.onnx_bytes, "MAX_FIELDS", 100)
+    with pytest.raises(BundleError, match=r"m\.onnx: is no ONNX file: it has more than 100 fields"):
+        check_onnx(content, name="m.onnx")
+
+
+def test_a_file_of_onnxruntimes_own_format_is_not_opened(model, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content = (tmp_path / "model.ort").read_bytes()
+    onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match="protobuf parsing failed"):
+        open_session(content)
 
 
 @pytest.mark.parametrize("content", [b"\x3a\xff\xff\x7f", b"\x0b", b"\x80" * 40, b"\x3a\x05\x0a\x03\x2a\x7f\x00"])
