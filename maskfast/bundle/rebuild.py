@@ -13,17 +13,31 @@ from maskfast.core.errors import BundleError, ConfigError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-HEAD = ("Flatten", "BatchNorm1d", "Dropout", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear")
+MOVED = {
+    "fastai.layers.AdaptiveConcatPool2d": "maskfast.bundle.layers.ConcatPool",
+    "fastai.layers.Flatten": "torch.nn.modules.flatten.Flatten",
+    "fastai.vision.learner.TimmBody": "maskfast.bundle.layers.TimmBody",
+}
+"""Layers of exports that compute what a layer of another name does."""
+SHIFTING = ("timm", "pytorchcv")
+"""Libraries whose layers have moved from file to file, keeping their names."""
+TORCH = "torch.nn.modules."
+HEAD = tuple(
+    TORCH + each
+    for each in (
+        *("flatten.Flatten", "batchnorm.BatchNorm1d", "dropout.Dropout", "linear.Linear"),
+        *("activation.ReLU", "batchnorm.BatchNorm1d", "dropout.Dropout", "linear.Linear"),
+    )
+)
 """fastai's create_head after its pooling (fastai/vision/learner.py)."""
 OUR_HEAD = "maskfast.bundle.layers.MilHead"
 """The head of networks that look for at least one mask among places."""
 HIDDEN = {"concat": ("1.4", "1.7"), "mil": ("1.score.1", "1.score.4")}
 """Where each head has its hidden layer, and the dropout after it."""
-POOLS = {"AdaptiveConcatPool2d": True, "ConcatPool": True, "AdaptiveAvgPool2d": False}
+POOLS = {"maskfast.bundle.layers.ConcatPool": True, f"{TORCH}pooling.AdaptiveAvgPool2d": False}
 UNEQUAL = {"training", "inplace", "p", "momentum", "drop_prob", "num_batches_tracked", "needs_pool", "drop_rate"}
 """Settings of layers that make no difference to a prediction."""
 NO_LAYER = Module("")
-SAME_KINDS = {"AdaptiveConcatPool2d": "ConcatPool"}
 
 
 def rebuild_export(export: Export) -> "tuple[NetworkSpec, dict[str, Tensor]]":
@@ -115,9 +129,11 @@ def _read_head(export: Export, name: str) -> dict[str, Any]:
         return {"head": "mil"}
     kinds: list[str] = []
     while (module := export.modules.get(f"1.{len(kinds)}")) is not None:
-        kinds.append(module.kind.rpartition(".")[2])
+        kinds.append(_name_kind(module.kind))
     if not kinds or kinds[0] not in POOLS or tuple(kinds[1:]) != HEAD:
-        raise BundleError(f"{name}: its head is {', '.join(kinds) or 'unknown'}; only fastai's create_head is rebuilt")
+        known = {*POOLS, *HEAD}
+        seen = ", ".join(kind.rpartition(".")[2] if kind in known else kind for kind in kinds[:12])
+        raise BundleError(f"{name}: its head is {seen or 'unknown'}; only fastai's create_head is rebuilt")
     return {"head": "concat", "concat_pool": POOLS[kinds[0]]}
 
 
@@ -162,14 +178,20 @@ def _compare_layers(network: "nn.Module", export: Export, name: str) -> None:
         raise BundleError(f"{name}: layer {stray[0]} is {'missing' if stray[0] in ours else 'unknown'}")
     for place, module in ours.items():
         seen = export.modules[place]
-        kind = seen.kind.rpartition(".")[2]
-        if SAME_KINDS.get(kind, kind) != type(module).__name__:
-            raise BundleError(f"{name}: layer {place} is a {seen.kind}, rebuilt it would be a {type(module).__name__}")
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        if _name_kind(seen.kind) != _name_kind(kind):
+            raise BundleError(f"{name}: layer {place or 'model'} is a {seen.kind}, rebuilt it would be a {kind}")
         settings = _list_settings(module)
         for key in sorted(set(settings) & set(seen.settings) - UNEQUAL):
             if settings[key] != seen.settings[key]:
                 told = f"{seen.settings[key]!r:.40}, rebuilt it would be {settings[key]!r:.40}"
                 raise BundleError(f"{name}: layer {place}: {key} is {told}")
+
+
+def _name_kind(kind: str) -> str:
+    """Return the dotted name of a class as two of the same are compared."""
+    library, _, name = kind.partition(".")
+    return f"{library}.{name.rpartition('.')[2]}" if library in SHIFTING else MOVED.get(kind, kind)
 
 
 def _list_settings(module: "nn.Module") -> dict[str, Any]:

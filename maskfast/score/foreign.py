@@ -24,7 +24,8 @@ def load_export(path: Path, *, backend: BackendName = "auto", trust_pickle: bool
     """Return a predictor of the fastai export at `path`; nothing is written.
 
     The file is read inertly and its network rebuilt in code. With `trust_pickle`, what the pickle refers to is logged
-    and fastai opens it, which runs whatever its author put there.
+    and fastai opens it, which runs whatever its author put there. What its pictures went through and ours do not is
+    logged as a warning.
     """
     if backend in ("onnx", "int8"):
         raise ConfigError(
@@ -34,10 +35,14 @@ def load_export(path: Path, *, backend: BackendName = "auto", trust_pickle: bool
     if trust_pickle:
         export = read_export(path)
         network, manifest = _open_with_fastai(export)
+        notes = export.notes
     else:
         draft = draft_export(path)
         manifest = draft_manifest(draft, ())
         network = restore_network(draft.network, draft.state_dicts[0], name=str(path))
+        notes = draft.config["notes"]
+    if notes:
+        log.warning("%s: %s", path, "; ".join(notes))
     return Predictor(manifest, TorchBackend([network], manifest, bf16=bf16), folder=path)
 
 

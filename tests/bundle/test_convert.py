@@ -133,6 +133,26 @@ def test_convert_writes_a_bundle_and_inspect_tells(exported, squares, tmp_path, 
     assert "kind: maskfast bundle" in capsys.readouterr().out
 
 
+def test_an_export_inside_the_bundle_that_it_would_replace_stays(toy_bundle, exported, tmp_path, capsys):
+    bundle = shutil.copytree(toy_bundle, tmp_path / "model")
+    copy = shutil.copy(exported[0], bundle / "export.pkl")
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    (tmp_path / "link").symlink_to(bundle)
+    for out in (bundle, tmp_path / "link"):
+        assert run(["convert", str(copy), str(out), "--positive", "zebra"]) == 2
+        assert "export.pkl lies in it and would be replaced with it; name another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
+
+
+def test_what_is_not_applied_is_told_when_an_export_is_loaded(squares, tmp_path, caplog):
+    from fastai.vision.augment import CropPad, Resize
+
+    make_export(squares, tmp_path / "export.pkl", find_arch("squeezenet1_1"), item=[Resize(SIDE), CropPad(SIDE)])
+    load(tmp_path / "export.pkl")
+    (line,) = [each for each in caplog.messages if "CropPad" in each]
+    assert line.endswith("export.pkl: the transform fastai.vision.augment.CropPad is not applied")
+
+
 def test_nothing_is_written_beside_an_export_that_is_loaded(exported, tmp_path):
     copy = shutil.copy(exported[0], tmp_path / "export.pkl")
     with pytest.raises(ConfigError):
@@ -187,6 +207,21 @@ def hook(*_):
     return None
 
 
+class ReLU(torch.nn.ReLU):
+    """A layer of the author's own that computes something else under a usual name."""
+
+    def forward(self, images):
+        return images.clamp(0, 0.02)
+
+
+def put_own_layer_in_body(model):
+    model[0][2] = ReLU(inplace=True)
+
+
+def put_own_layer_in_head(model):
+    model[1][5] = ReLU(inplace=True)
+
+
 def add_hook(model):
     model[0][0].register_forward_hook(hook)
 
@@ -199,6 +234,8 @@ def change_shape(model):
     ("change", "message"),
     [
         (change_strides, r"layer 0\.4\.0\.conv1: stride is \(2, 2\), rebuilt it would be \(1, 1\)"),
+        (put_own_layer_in_body, r"layer 0\.2 is a .*test_convert\.ReLU, .* a torch\.nn\.modules\.activation\.ReLU"),
+        (put_own_layer_in_head, r"its head is ConcatPool, .* Linear, .*test_convert\.ReLU, "),
         (add_hook, r"layer 0\.0 carries code of its own"),
         (add_third_class, "its head has not two outputs"),
         (flatten_weights, r"its head lacks the layers 1\.4 or 1\.7"),

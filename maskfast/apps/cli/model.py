@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from maskfast.core.errors import ConfigError
+
 SHOWN = 12
 """Names of a kind that are printed; --json has them all."""
 
@@ -49,6 +51,8 @@ def convert(
     from maskfast.bundle.convert import draft_export
     from maskfast.bundle.store import write_bundle
 
+    if out.resolve() in file.resolve().parents:
+        raise ConfigError(f"{out}: {file} lies in it and would be replaced with it; name another folder")
     draft = draft_export(file, positive=positive, size=size)
     manifest = write_bundle(out, draft)
     for note in [*draft.config["notes"], *(f"{name}: {reason}" for name, reason in manifest.left_out.items())]:
