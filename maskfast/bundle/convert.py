@@ -1,16 +1,17 @@
 """A foreign fastai export goes in, read inertly; the draft of a bundle of the same network comes out."""
 
-import hashlib
+import math
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 from maskfast.bundle.fastai_export import Export, read_export
 from maskfast.bundle.rebuild import rebuild_export, swap_classes
-from maskfast.bundle.store import Draft
+from maskfast.bundle.store import Draft, hash_file
 from maskfast.core.errors import BundleError, ConfigError
+from maskfast.core.image import Method
+from maskfast.core.views import SIZES
 from maskfast.data.labels import read_label
 
-METHODS = {"crop": "crop", "squish": "squish", "pad": "pad"}
 NO_MEAN, NO_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 SOFTMAX_LOSSES = {
     "fastai.losses.CrossEntropyLossFlat",
@@ -45,45 +46,55 @@ def read_draft_fields(export: Export, size: int | None) -> dict[str, Any]:
     path = export.archive.path
     side, method = _choose_size(export, size)
     mean, std = _triple(export.mean) or NO_MEAN, _triple(export.std) or NO_STD
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise BundleError(f"{path}: it normalises by the mean {mean} and the deviation {std}; export it anew")
     notes = [*export.notes, *([] if export.loss in SOFTMAX_LOSSES else [f"its loss is {export.loss or 'unknown'}"])]
-    origin = {"converted_from": path.name, "sha256": _hash(path), "classes": export.vocab, "notes": notes}
+    origin = {"converted_from": path.name, "sha256": hash_file(path), "classes": export.vocab, "notes": notes}
     return {"size": side, "method": method, "mean": mean, "std": std, "config": origin}
 
 
-def _choose_size(export: Export, size: int | None) -> tuple[int, Literal["squish", "pad", "crop"]]:
+def _choose_size(export: Export, size: int | None) -> tuple[int, Method]:
     name = export.archive.path
-    if export.method not in METHODS:
-        raise BundleError(f"{name}: its Resize has the method {export.method!r:.40}; known are {', '.join(METHODS)}")
-    method = cast(Literal["squish", "pad", "crop"], export.method)
+    if export.method not in get_args(Method):
+        known = ", ".join(get_args(Method))
+        raise BundleError(f"{name}: its Resize has the method {export.method!r:.40}; known are {known}")
+    method = cast(Method, export.method)
     if size is not None:
         return size, method
     if export.size is None:
-        raise ConfigError(f"{name}: it does not say the size of its pictures; say it with --size")
-    if export.size[0] != export.size[1]:
-        raise BundleError(f"{name}: its pictures are {export.size[0]} x {export.size[1]}; only squares are scored")
-    return export.size[0], method
+        raise ConfigError(f"{name}: it does not say the size of its pictures; {_advise(name, '--size 224')}")
+    width, height = export.size
+    if width != height:
+        raise BundleError(f"{name}: its pictures are {width} x {height}; only squares are scored")
+    if not SIZES[0] <= width <= SIZES[1]:
+        told = f"its pictures have {width} pixels a side, scored are {SIZES[0]} to {SIZES[1]}"
+        raise BundleError(f"{name}: {told}; {_advise(name, '--size 64')}")
+    return width, method
+
+
+def _advise(name: Path, option: str) -> str:
+    return f"make a bundle of it: maskfast convert {name} OUT {option}"
 
 
 def find_mask(export: Export, positive: str | None) -> int:
     """Return the index of the class that is the mask."""
     name, vocab = export.archive.path, export.vocab
     if vocab is None or len(vocab) != 2:
-        raise BundleError(f"{name}: its classes are {vocab}; a network of two named classes is needed")
+        raise BundleError(f"{name}: its classes are {vocab!r:.200}; a network of two named classes is needed")
     if positive is not None and positive not in vocab:
-        raise ConfigError(f"--positive {positive}: the classes of {name} are {vocab[0]!r} and {vocab[1]!r}")
+        raise ConfigError(f"--positive {positive}: the classes of {name} are {_name_both(vocab)}")
     try:
         labels = [read_label(each, positive=positive) for each in vocab]
     except ValueError:
         labels = []
     if sorted(labels, key=str) != [0, 1]:
-        raise ConfigError(f"{name}: which of {vocab[0]!r} and {vocab[1]!r} is the mask? say it with --positive")
+        raise ConfigError(f"{name}: which of {_name_both(vocab)} is the mask? {_advise(name, '--positive NAME')}")
     return labels.index(1)
+
+
+def _name_both(vocab: list[str]) -> str:
+    return f"{vocab[0]!r:.60} and {vocab[1]!r:.60}"
 
 
 def _triple(values: tuple[float, ...] | None) -> tuple[float, float, float] | None:
     return None if values is None or len(values) != 3 else (values[0], values[1], values[2])
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

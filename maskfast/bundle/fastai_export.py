@@ -2,14 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from maskfast.bundle.pickles import Made, Pairs, Value
-from maskfast.bundle.torch_zip import TorchZip, open_torch_zip
-from maskfast.core.errors import BundleError
+from maskfast.bundle.torch_zip import TorchZip, count_values, open_torch_zip
+from maskfast.bundle.trees import TreeReader
+from maskfast.core.errors import BundleError, MaskfastError
 
 MAX_MODULES = 10_000
+MAX_PLACE = 500
+"""Characters of a layer's place, as 0.4.1.conv1; honest ones have less than a hundred."""
+MAX_TENSORS = 20_000
+MAX_TRANSFORMS = 200
+MAX_STATISTICS = 2**20
+"""Bytes of the storage that a mean or a standard deviation lies in."""
 EXPECTED = (
     *("fastai.", "fastcore.", "fasttransform.", "torch.", "torchvision.", "timm.", "collections.", "PIL.", "pathlib."),
     *("inspect.", "functools.partial", "random.Random", "plum.", "typing.", "_codecs.encode", "os.PathLike"),
@@ -26,6 +34,7 @@ EXPECTED = (
 """How the names begin that every export of fastai, or of ours, refers to."""
 OUR_READER = "maskfast.learn.blocks.PictureReader"
 OUR_SHRINK = "maskfast.learn.blocks.Shrink"
+STEPS = ("after_item", "before_batch", "after_batch")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 HARMLESS = {
     "fastai.data.transforms.ToTensor",
@@ -76,100 +85,82 @@ class Export:
 
     def count_parameters(self) -> int:
         """Return the number of values in all tensors of the network."""
-        shapes = (node_shape(node) for module in self.modules.values() for node in module.tensors.values())
-        return sum(shapes)
+        return sum(count_values(node) for module in self.modules.values() for node in module.tensors.values())
 
 
 def read_export(path: str | Path) -> Export:
     """Read the fastai export at `path` without importing or calling anything that it names.
 
-    Raises BundleError for what is no archive of torch.save; a file that holds no Learner has no modules.
+    Raises BundleError for what is no archive of torch.save, or is larger or stranger than an export can be; a file that
+    holds no Learner has no modules.
     """
-    archive = open_torch_zip(path)
-    root = archive.pickle.value
+    try:
+        return _read_archive(open_torch_zip(path))
+    except MaskfastError:
+        raise
+    except Exception as error:  # whatever a stranger's file makes of this reader, a folder of files is read on
+        raise BundleError(f"{path}: cannot be read: {type(error).__name__}; it is damaged or no export") from error
+
+
+def _read_archive(archive: TorchZip) -> Export:
+    root, reader = archive.pickle.value, TreeReader(str(archive.path))
     export = Export(archive, root.kind if isinstance(root, Made) else type(root).__name__)
-    state = dict(_entries(root.state)) if isinstance(root, Made) else {}
+    state = reader.read_state(root)
     if "model" not in state:
         return export
-    export.modules = dict(_walk_modules(state["model"], str(path)))
-    export.loss = getattr(state.get("loss_func"), "kind", "")
-    _read_loaders(export, state.get("dls"))
+    export.modules = dict(_walk_modules(reader, state["model"]))
+    if sum(len(module.tensors) for module in export.modules.values()) > MAX_TENSORS:
+        raise BundleError(f"{archive.path}: its network has more than {MAX_TENSORS} tensors")
+    loss = state.get("loss_func")
+    export.loss = loss.kind if isinstance(loss, Made) else ""
+    _read_loaders(reader, export, state.get("dls"))
     return export
 
 
-def node_shape(node: Value) -> int:
-    """Return how many values the tensor of `node` has by its description, 0 where it is none."""
-    while isinstance(node, Made) and isinstance(node.args, tuple) and node.args and isinstance(node.args[0], Made):
-        node = node.args[0]
-    if not isinstance(node, Made) or not isinstance(node.args, tuple) or len(node.args) < 3:
-        return 0
-    size = 1
-    for length in node.args[2] if isinstance(node.args[2], tuple) else ():
-        size *= length if type(length) is int and 0 <= length < 2**32 else 0
-    return size
-
-
-def _entries(value: Value) -> list[tuple[str, Value]]:
-    """Return the text keys and values of a dictionary, an OrderedDict or an object's state."""
-    if not isinstance(value, Pairs | Made):
-        return []
-    pairs = list(value.pairs)
-    if isinstance(value, Made) and isinstance(value.args, tuple) and value.args and isinstance(value.args[0], list):
-        pairs += [tuple(item) for item in value.args[0] if isinstance(item, list | tuple) and len(item) == 2]
-    return [(key, item) for key, item in pairs if type(key) is str]
-
-
-def _get(value: Value, *names: str) -> Value:
-    """Return what lies under `names` in the states of nested objects, None where the way ends."""
-    for name in names:
-        value = dict(_entries(value.state)).get(name) if isinstance(value, Made) else None
-    return value
-
-
-def _list_items(value: Value) -> list[Value]:
-    """Return the items of a list, a tuple, or fastcore's L."""
-    if isinstance(value, Made):
-        value = value.items or _get(value, "items") or (value.args[0] if value.args else [])
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def _walk_modules(root: Value, name: str) -> Iterator[tuple[str, Module]]:
+def _walk_modules(reader: TreeReader, root: Value) -> Iterator[tuple[str, Module]]:
     waiting: list[tuple[str, Value]] = [("", root)]
     count = 0
     while waiting:
         place, node = waiting.pop()
         count += 1
-        if count > MAX_MODULES or place.count(".") > 100:
-            raise BundleError(f"{name}: its network has more than {MAX_MODULES} layers, or they are nested too deep")
         if not isinstance(node, Made) or not node.kind:
             raise BundleError(
-                f"{name}: layer {place or 'model'} is no plain object; what it is cannot be known inertly"
+                f"{reader.name}: layer {place or 'model'} is no plain object; what it is cannot be known inertly"
             )
-        state = dict(_entries(node.state))
-        yield place, _read_module(node.kind, state)
+        state = reader.read_state(node)
+        yield place, _read_module(reader, node.kind, state)
         prefix = f"{place}." if place else ""
-        waiting += [(prefix + key, child) for key, child in _entries(state.get("_modules")) if child is not None]
+        children = {
+            key: child for key, child in reader.list_entries(state.get("_modules")).items() if child is not None
+        }
+        if count + len(waiting) + len(children) > MAX_MODULES:
+            raise BundleError(f"{reader.name}: its network has more than {MAX_MODULES} layers")
+        if any(len(prefix) + len(key) > MAX_PLACE for key in children):
+            raise BundleError(f"{reader.name}: its layers are nested too deep, or have names too long")
+        waiting += [(prefix + key, child) for key, child in children.items()]
 
 
-def _read_module(kind: str, state: dict[str, Value]) -> Module:
-    module = Module(kind, hooked=any(_entries_any(state.get(hook)) for hook in HOOKS) or "forward" in state)
-    hidden = {item for item in _list_items(state.get("_non_persistent_buffers_set")) if type(item) is str}
+def _read_module(reader: TreeReader, kind: str, state: dict[str, Value]) -> Module:
+    module = Module(kind, hooked=any(_holds_any(state.get(hook)) for hook in HOOKS) or "forward" in state)
+    hidden = {item for item in reader.list_items(state.get("_non_persistent_buffers_set")) if type(item) is str}
     for group in ("_parameters", "_buffers"):
-        for key, node in _entries(state.get(group)):
+        for key, node in reader.list_entries(state.get(group)).items():
             if node is not None and key not in hidden:
                 module.tensors[key] = node
     for key, value in state.items():
         if not key.startswith("_") and _is_plain(value):
             module.settings[key] = value
-    architecture = (
-        state["pretrained_cfg"].get("architecture") if isinstance(state.get("pretrained_cfg"), Pairs) else None
-    )
+    configured = state.get("pretrained_cfg")
+    architecture = reader.list_entries(configured).get("architecture") if isinstance(configured, Pairs) else None
     module.architecture = architecture if type(architecture) is str and len(architecture) < 100 else ""
     return module
 
 
-def _entries_any(value: Value) -> bool:
-    return isinstance(value, Pairs | Made) and bool(value.pairs)
+def _holds_any(value: Value) -> bool:
+    """Say whether a dictionary or an OrderedDict may hold anything."""
+    if isinstance(value, Made):
+        return bool(value.pairs or value.items or value.state is not None or value.args != ())
+    return isinstance(value, Pairs) and bool(value.pairs)
 
 
 def _is_plain(value: Value) -> bool:
@@ -178,26 +169,30 @@ def _is_plain(value: Value) -> bool:
     return type(value) in (int, float, bool, str)
 
 
-def _read_loaders(export: Export, dls: Value) -> None:
-    loaders = _list_items(_get(dls, "loaders"))
+def _read_loaders(reader: TreeReader, export: Export, dls: Value) -> None:
+    loaders = reader.list_items(reader.get(dls, "loaders"))
     if not loaders:
         export.notes.append("it holds no data loaders, so its size, normalisation and classes are not known")
         return
     # fastai's predict runs the second loader's transforms, the one of the validation set
     loader = loaders[min(1, len(loaders) - 1)]
-    for step in ("after_item", "before_batch", "after_batch"):
-        for transform in _list_items(_get(loader, step, "fs")):
-            _read_transform(export, transform)
-    for transforms in _list_items(_get(loader, "dataset", "tls")):
-        for transform in _list_items(_get(transforms, "tfms", "fs")):
-            _read_type_transform(export, transform)
+    steps = [
+        reader.list_items(reader.get(loader, step, "fs")) for step in ("after_item", "before_batch", "after_batch")
+    ]
+    if sum(map(len, steps)) > MAX_TRANSFORMS:
+        raise BundleError(f"{reader.name}: its pictures go through more than {MAX_TRANSFORMS} transforms")
+    for transform in chain.from_iterable(steps):
+        _read_transform(reader, export, transform)
+    for transforms in reader.list_items(reader.get(loader, "dataset", "tls")):
+        for transform in reader.list_items(reader.get(transforms, "tfms", "fs")):
+            _read_type_transform(reader, export, transform)
 
 
-def _read_transform(export: Export, transform: Value) -> None:
+def _read_transform(reader: TreeReader, export: Export, transform: Value) -> None:
     kind = transform.kind if isinstance(transform, Made) else ""
-    state = dict(_entries(transform.state)) if isinstance(transform, Made) else {}
+    state = reader.read_state(transform)
     if kind == "fastai.vision.augment.Resize":
-        _take_size(export, state.get("size"), state.get("method"))
+        _take_size(reader, export, state.get("size"), state.get("method"))
     elif kind == "fastai.data.transforms.Normalize":
         export.mean, export.std = (_read_channels(export.archive, state.get(key)) for key in ("mean", "std"))
     elif kind == "fastai.data.transforms.IntToFloatTensor" and state.get("div") != 255.0:
@@ -205,36 +200,36 @@ def _read_transform(export: Export, transform: Value) -> None:
     elif kind == OUR_SHRINK and state.get("size") is None:
         return  # it scales in training alone
     elif kind in HARMLESS:
-        if (size := _read_size(state.get("size"))) is not None:
+        if (size := _read_size(reader, state.get("size"))) is not None:
             export.size = size
             export.notes.append(f"{kind} scales on the GPU to {size[0]} x {size[1]}; ours scales as Pillow does")
     elif state.get("split_idx") != 0:
         export.notes.append(f"the transform {kind or '(unknown)'} is not applied")
 
 
-def _read_type_transform(export: Export, transform: Value) -> None:
+def _read_type_transform(reader: TreeReader, export: Export, transform: Value) -> None:
     """Take the classes from the transform that knows them, and size and method where pictures are read to size."""
-    names = _list_items(_get(transform, "vocab", "items") or _get(transform, "vocab"))
+    names = reader.list_items(reader.get(transform, "vocab", "items") or reader.get(transform, "vocab"))
     if export.vocab is None and names and all(type(name) in (str, int, bool) for name in names):
         export.vocab = [str(name) for name in names]
     if isinstance(transform, Made) and transform.kind == OUR_READER:
-        side = _get(transform, "size")
-        _take_size(export, [side, side], _get(transform, "method"))
+        side = reader.get(transform, "size")
+        _take_size(reader, export, [side, side], reader.get(transform, "method"))
 
 
-def _take_size(export: Export, size: Value, method: Value) -> None:
-    export.size = _read_size(size)
+def _take_size(reader: TreeReader, export: Export, size: Value, method: Value) -> None:
+    export.size = _read_size(reader, size)
     export.method = method if type(method) is str else "crop"
 
 
-def _read_size(value: Value) -> tuple[int, int] | None:
-    items = _list_items(value)
+def _read_size(reader: TreeReader, value: Value) -> tuple[int, int] | None:
+    items = reader.list_items(value)
     sizes = [item for item in items if type(item) is int and 0 < item < 2**16]
     return (sizes[0], sizes[1]) if len(sizes) == 2 == len(items) else None
 
 
 def _read_channels(archive: TorchZip, node: Value) -> tuple[float, ...] | None:
-    array = archive.read_tensor(node)
+    array = archive.read_tensor(node, largest=MAX_STATISTICS)
     return None if array is None or array.size != 3 else tuple(float(each) for each in array.ravel())
 
 

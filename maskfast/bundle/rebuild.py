@@ -1,6 +1,7 @@
 """What an export says goes in; the description of the same network, built in code, and its weights come out."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -37,6 +38,8 @@ HIDDEN = {"concat": ("1.4", "1.7"), "mil": ("1.score.1", "1.score.4")}
 POOLS = {"maskfast.bundle.layers.ConcatPool": True, f"{TORCH}pooling.AdaptiveAvgPool2d": False}
 UNEQUAL = {"training", "inplace", "p", "momentum", "drop_prob", "num_batches_tracked", "needs_pool", "drop_rate"}
 """Settings of layers that make no difference to a prediction."""
+MAX_NAMED = 3
+"""Networks of timm that are tried; an honest export names the one that it is."""
 NO_LAYER = Module("")
 
 
@@ -79,9 +82,9 @@ def find_backbone(export: Export, weights: "Mapping[str, Tensor]") -> str:
 
 def list_candidates(modules: Mapping[str, Module]) -> list[str]:
     """Return the names of networks that are made of the same kinds of layers."""
-    named = [module.architecture for module in modules.values() if module.architecture]
+    named = dict.fromkeys(module.architecture for module in modules.values() if module.architecture)
     if named:
-        return [f"timm:{name}" for name in named]
+        return [f"timm:{name}" for name in islice(named, MAX_NAMED)]
     if any(module.kind.startswith("pytorchcv.") for module in modules.values()):
         return ["nasnet_mobile"]
     from torchvision import models

@@ -6,20 +6,27 @@ The format is a zip of stored entries: NAME/data.pkl, and NAME/data/KEY with the
 
 import encodings.cp437  # noqa: F401  the codec of names in zips, which zipfile would import while it reads
 import math
+import struct
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from maskfast.bundle.pickles import Global, Made, Pickle, Stored, Value, read_pickle
-from maskfast.core.errors import BundleError
+from maskfast.bundle.pickles import MAX_BYTES, Global, Made, Stored, Value, read_pickle
+from maskfast.core.errors import ArchiveError, BundleError
+from maskfast.data.archives import check_directory_size
 
 MAX_FILE = 4 * 2**30
 MAX_ENTRIES = 20_000
 MAX_DIMENSIONS = 8
+MAX_VALUES = 2**40
+"""Of a tensor, where lengths of 0 count as 1."""
+MAX_TIMES = 4
+"""How often over the bytes of the file may be read from it and made into tensors, and one MiB more."""
 
 _DTYPES: dict[str, npt.DTypeLike] = {
     "FloatStorage": np.float32,
@@ -39,23 +46,30 @@ _SUBCLASS = "torch._tensor._rebuild_from_type_v2"
 _SUBCLASS_OF_FASTAI = "fastai.torch_core._rebuild_from_type"
 
 
-@dataclass(frozen=True)
 class TorchZip:
-    """An opened archive: its pickle, and where its storages lie."""
+    """An opened archive: its pickle, and where its storages lie.
 
-    path: Path
-    pickle: Pickle
-    prefix: str
+    Its file is closed with the last reference to it.
+    """
 
-    def read_tensor(self, node: Value) -> npt.NDArray[Any] | None:
+    def __init__(self, path: Path, archive: zipfile.ZipFile, entry: str) -> None:
+        self.path = path
+        self.pickle = read_pickle(_read_entry(path, archive, entry, MAX_BYTES), name=str(path))
+        self._archive = archive
+        self._prefix = entry.removesuffix("/data.pkl")
+        self._left = MAX_TIMES * path.stat().st_size + 2**20
+        self._last: tuple[str, npt.NDArray[np.uint8]] = ("", np.zeros(0, np.uint8))
+
+    def read_tensor(self, node: Value, *, largest: int = MAX_FILE) -> npt.NDArray[Any] | None:
         """Return the array of a tensor of the pickle, or None where `node` describes none.
 
-        bfloat16 becomes float32. Raises BundleError where its storage is missing, too short or of an unknown type.
+        bfloat16 becomes float32. Raises BundleError where its storage is missing, too short, of an unknown type or of
+        more bytes than `largest`, and where tensors share storages so that all have far more bytes than the file.
         """
         made = _find_tensor(node)
-        return None if made is None else self._read(made.args)
+        return None if made is None else self._read(made.args, largest)
 
-    def _read(self, args: Value) -> npt.NDArray[Any]:
+    def _read(self, args: Value, largest: int) -> npt.NDArray[Any]:
         try:
             stored, offset, shape, strides = args[:4]
             tag, kind, key, _, count = stored.id
@@ -64,35 +78,45 @@ class TorchZip:
             raise BundleError(f"{self.path}: a tensor is described in an unknown way") from error
         if tag != "storage" or kind not in _DTYPES or type(key) is not str:
             raise BundleError(f"{self.path}: a tensor's storage is of the unknown type {str(kind)[:40]}")
-        content = _read_entry(self.path, f"{self.prefix}/data/{key}")
-        values = self._view(
-            np.frombuffer(content, np.uint8), np.dtype(_DTYPES[kind]), key, count, offset, shape, strides
-        )
+        numbers = (count, offset), _tuple(shape), _tuple(strides)
+        values = self._view(np.dtype(_DTYPES[kind]), key, numbers, largest)
         return (values.astype(np.uint32) << 16).view(np.float32) if kind == "BFloat16Storage" else values
 
     def _view(
-        self,
-        content: npt.NDArray[np.uint8],
-        dtype: "np.dtype[Any]",
-        key: str,
-        count: Value,
-        offset: Value,
-        shape: Value,
-        strides: Value,
+        self, dtype: "np.dtype[Any]", key: str, numbers: tuple[tuple[Any, ...], ...], largest: int
     ) -> npt.NDArray[Any]:
-        numbers = (count, offset, *_tuple(shape), *_tuple(strides))
-        if any(type(number) is not int or number < 0 for number in numbers) or len(shape) != len(strides):
-            raise BundleError(f"{self.path}: the shape of tensor {key[:40]} is no row of whole numbers")
+        (count, offset), shape, strides = numbers
+        if any(type(each) is not int or each < 0 for row in numbers for each in row) or len(shape) != len(strides):
+            raise BundleError(f"{self.path}: the shape of tensor {key[:40]!r} is no row of whole numbers")
+        if len(shape) > MAX_DIMENSIONS or math.prod(max(1, length) for length in shape) > MAX_VALUES:
+            raise BundleError(f"{self.path}: tensor {key[:40]!r} reaches beyond its storage")
+        content = self._read_storage(key, largest)
         size = math.prod(shape)
         last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
         fits = size == 0 or last < count
-        if len(shape) > MAX_DIMENSIONS or size > count or not fits or count * dtype.itemsize > len(content):
-            raise BundleError(f"{self.path}: tensor {key[:40]} reaches beyond its storage")
+        if size > count or not fits or count * dtype.itemsize > len(content):
+            raise BundleError(f"{self.path}: tensor {key[:40]!r} reaches beyond its storage")
         if size == 0:
             return np.zeros(shape, dtype)
+        self._spend(size * dtype.itemsize)
         flat = content[: count * dtype.itemsize].view(dtype)[offset:]
-        steps = tuple(stride * dtype.itemsize for stride in strides)
+        steps = tuple(
+            stride * dtype.itemsize if length > 1 else 0 for length, stride in zip(shape, strides, strict=True)
+        )
         return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False).copy()
+
+    def _read_storage(self, key: str, largest: int) -> npt.NDArray[np.uint8]:
+        """Return the bytes of a storage; the last one is kept, since tensors of one storage come one after another."""
+        if self._last[0] != key:
+            content = _read_entry(self.path, self._archive, f"{self._prefix}/data/{key}", largest)
+            self._spend(len(content))
+            self._last = key, np.frombuffer(content, np.uint8)
+        return self._last[1]
+
+    def _spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise BundleError(f"{self.path}: its tensors share bytes, and have many times those of the file")
 
 
 def open_torch_zip(path: str | Path) -> TorchZip:
@@ -101,54 +125,76 @@ def open_torch_zip(path: str | Path) -> TorchZip:
     Raises BundleError for anything but an archive of torch.save.
     """
     path = Path(path)
-    entry = find_pickle_entry(path)
-    return TorchZip(path, read_pickle(_read_entry(path, entry), name=str(path)), entry.removesuffix("/data.pkl"))
+    archive = _open_zip(path)
+    return TorchZip(path, archive, _find_pickle_entry(path, archive))
 
 
-def find_pickle_entry(path: Path) -> str:
+def count_values(node: Value) -> int:
+    """Return how many values the tensor of `node` has by its description, 0 where it is none."""
+    made = _find_tensor(node)
+    shape = _tuple(made.args[2]) if made is not None else (0,)
+    proper = len(shape) <= MAX_DIMENSIONS and all(type(length) is int and 0 <= length < 2**32 for length in shape)
+    return math.prod(shape) if proper else 0
+
+
+def _find_pickle_entry(path: Path, archive: zipfile.ZipFile) -> str:
     """Return the name of the pickle in the archive, after its directory was checked."""
-    with _open_zip(path) as archive:
-        infos = archive.infolist()
-        names = [info.filename for info in infos]
-        if len(infos) > MAX_ENTRIES:
-            raise BundleError(f"{path}: {len(infos)} entries, more than {MAX_ENTRIES}")
-        if len(set(names)) != len(names):
-            raise BundleError(f"{path}: an entry comes twice")
-        for info in infos:
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-                raise BundleError(
-                    f"{path}: entry {info.filename[:60]!r} is packed; torch.save stores entries as they are"
-                )
-        found = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(found) != 1:
-            raise BundleError(f"{path}: {len(found)} entries NAME/data.pkl; it was not written by torch.save")
-        order = found[0].replace("data.pkl", "byteorder")
-        if order in names and archive.read(order) != b"little":
-            raise BundleError(f"{path}: its numbers are big-endian; export it on a little-endian machine")
-        return found[0]
+    infos = archive.infolist()
+    names = [info.filename for info in infos]
+    if len(infos) > MAX_ENTRIES:
+        raise BundleError(f"{path}: {len(infos)} entries, more than {MAX_ENTRIES}")
+    if len(set(names)) != len(names):
+        raise BundleError(f"{path}: an entry comes twice")
+    for info in infos:
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
+            raise BundleError(f"{path}: entry {info.filename[:60]!r} is packed; torch.save stores entries as they are")
+    found = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(found) != 1:
+        raise BundleError(f"{path}: {len(found)} entries NAME/data.pkl; it was not written by torch.save")
+    order = found[0].replace("data.pkl", "byteorder")
+    if order in names and _read_entry(path, archive, order, 100) != b"little":
+        raise BundleError(f"{path}: its numbers are big-endian; export it on a little-endian machine")
+    return found[0]
 
 
-def _read_entry(path: Path, name: str) -> bytes:
-    with _open_zip(path) as archive:
+def _read_entry(path: Path, archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
+    with _tell_damage(path, f"entry {name[:80]!r} is damaged"):
         try:
-            return archive.read(name)
+            info = archive.getinfo(name)
         except KeyError as error:
             raise BundleError(f"{path}: entry {name[:80]!r} is missing") from error
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-            raise BundleError(f"{path}: entry {name[:80]!r} is damaged: {error}") from error
+        if info.file_size > largest:
+            raise BundleError(f"{path}: entry {name[:80]!r} has {info.file_size} bytes, more than {largest}")
+        return archive.read(info)
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
+    with _tell_damage(path, "is no zip archive of torch.save (older formats are not read)"):
         if path.is_dir():
             raise BundleError(f"{path}: is a folder; name the file in it that fastai's Learner.export wrote")
         if not path.is_file():
             raise BundleError(f"{path}: no such file")
         if path.stat().st_size > MAX_FILE:
             raise BundleError(f"{path}: has more than {MAX_FILE} bytes")
+        try:
+            check_directory_size(path, MAX_ENTRIES)
+        except ArchiveError as error:
+            raise ValueError(str(error).removeprefix(f"{path}: ")) from error
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-        raise BundleError(f"{path}: is no zip archive of torch.save (older formats are not read): {error}") from error
+
+
+@contextmanager
+def _tell_damage(path: Path, what: str) -> Iterator[None]:
+    """Raise as BundleError whatever zipfile raises for a broken archive."""
+    try:
+        yield
+    except PermissionError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    except (
+        *(zipfile.BadZipFile, struct.error, EOFError, OSError, ValueError),
+        *(NotImplementedError, RuntimeError, OverflowError, MemoryError),
+    ) as error:
+        raise BundleError(f"{path}: {what}: {error}") from error
 
 
 def _find_tensor(node: Value) -> Made | None:

@@ -24,7 +24,10 @@ from maskfast.core.files import replace_folder
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _END_RECORD = struct.Struct("<4s4H2IH")
-_END_SEARCH = 65_535 + _END_RECORD.size
+_END_RECORD_64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR_BYTES = 20
+"""Of what follows the 64-bit end record, and is followed by the other; zipfile takes the former wherever it is."""
+_END_SEARCH = 65_535 + _END_RECORD.size + _LOCATOR_BYTES + _END_RECORD_64.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ def _reopen(archive: Path, size: int, modified: int) -> zipfile.ZipFile:  # noqa
 @contextmanager
 def _open_zip(archive: Path, limits: ZipLimits) -> Iterator[zipfile.ZipFile]:
     with _tell_archive(archive):
-        _check_directory_size(archive, limits)
+        check_directory_size(archive, limits.entries)
         with zipfile.ZipFile(archive) as opened:
             yield opened
 
@@ -118,8 +121,8 @@ def _tell_archive(archive: Path) -> Iterator[None]:
         raise
 
 
-def _check_directory_size(archive: Path, limits: ZipLimits) -> None:
-    """Refuse a directory too large to be read before zipfile reads all of it."""
+def check_directory_size(archive: Path, entries: int) -> None:
+    """Refuse, with ArchiveError, a directory that is too large for so many entries, before zipfile reads all of it."""
     with archive.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - _END_SEARCH))
@@ -128,11 +131,12 @@ def _check_directory_size(archive: Path, limits: ZipLimits) -> None:
     if at < 0 or len(tail) - at < _END_RECORD.size:
         raise ArchiveError(f"{archive}: not a zip archive, or its end is missing")
     declared = _END_RECORD.unpack_from(tail, at)[5]
-    at64 = tail.rfind(b"PK\6\6", 0, at)
-    if declared == 0xFFFFFFFF and at64 >= 0 and len(tail) - at64 >= 48:
-        declared = struct.unpack_from("<Q", tail, at64 + 40)[0]
-    if min(declared, size) > limits.entries * 512:
-        raise ArchiveError(f"{archive}: its directory of {declared} bytes is more than {limits.entries} entries need")
+    before, locator = tail[: max(0, at - _LOCATOR_BYTES)], tail[max(0, at - _LOCATOR_BYTES) : at]
+    record = before[-_END_RECORD_64.size :]
+    if locator.startswith(b"PK\6\7") and record.startswith(b"PK\6\6") and len(record) == _END_RECORD_64.size:
+        declared = _END_RECORD_64.unpack(record)[8]
+    if min(declared, size) > entries * 512:
+        raise ArchiveError(f"{archive}: its directory of {declared} bytes is more than {entries} entries need")
 
 
 def _check(archive: Path, opened: zipfile.ZipFile, limits: ZipLimits) -> list[tuple[str, zipfile.ZipInfo]]:

@@ -77,6 +77,16 @@ def test_a_huge_directory_is_refused_before_it_is_read(tmp_path: Path) -> None:
         list_members(tmp_path / "a.zip", limits=ZipLimits(entries=500))
 
 
+def test_a_huge_directory_told_by_the_64_bit_record_alone_is_refused(tmp_path: Path) -> None:
+    """zipfile takes that record wherever it is, whatever the other says, and reads it just before its locator."""
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 50, 0, 0)
+    record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 300_000, 0)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, int.from_bytes(b"PK\6\6", "little"), 1)
+    (tmp_path / "a.zip").write_bytes(bytes(400_000) + record + locator + end)
+    with pytest.raises(ArchiveError, match="directory of 300000 bytes"):
+        list_members(tmp_path / "a.zip", limits=ZipLimits(entries=100))
+
+
 def test_a_failing_unpacking_leaves_nothing(archive: Path, tmp_path: Path) -> None:
     data = bytearray(archive.read_bytes())
     at = data.index(b"notes.txt")

@@ -2,7 +2,8 @@
 
     python tests/faults/fuzz_pickles.py [--seconds 600] [--seed 0]
 
-It starts from the hostile corpus and from what torch.save writes of a small network. An input that does anything else
+It starts from the hostile corpus and from what torch.save writes of a small network, and flips bits of the whole file
+of the latter as well. An input that does anything else
 is kept as crash-N.bin in the current folder, and the exit code is 1.
 """
 
@@ -27,10 +28,14 @@ LARGEST = 5000
 """Bytes of a hostile pickle that is still damaged; most of a larger one is repetition."""
 
 
-def list_seeds() -> list[bytes]:
+def save_network() -> bytes:
     stream = io.BytesIO()
     torch.save({"model": torch.nn.Sequential(torch.nn.Linear(2, 2)), "x": [torch.ones(2)]}, stream)
-    with zipfile.ZipFile(stream) as archive:
+    return stream.getvalue()
+
+
+def list_seeds() -> list[bytes]:
+    with zipfile.ZipFile(io.BytesIO(save_network())) as archive:
         saved = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
     return [*saved, *(each for each in hostile_pickles.list_hostile().values() if len(each) < LARGEST)]
 
@@ -55,14 +60,32 @@ def damage(seeds: list[bytes], chance: random.Random) -> bytes:
     return bytes(content)
 
 
+def flip(content: bytes, chance: random.Random) -> bytes:
+    """Return `content` with one to three bits flipped."""
+    flipped = bytearray(content)
+    for _ in range(chance.randint(1, 3)):
+        flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+    return bytes(flipped)
+
+
 def read(content: bytes, path: Path) -> bool:
     """Read `content` alone and inside an archive; say whether it was a value."""
     try:
         found = read_pickle(content, name="fuzzed")
         list(walk(found.value))
-        hostile_pickles.write_archive(path, content)
-        list_unknown_names(read_export(path))
     except BundleError:
+        return False
+    hostile_pickles.write_archive(path, content)
+    return read_file(path)
+
+
+def read_file(path: Path) -> bool:
+    """Read the export at `path`; say whether it was a value."""
+    try:
+        list_unknown_names(read_export(path))
+    except BundleError as error:
+        if "cannot be read" in str(error):  # the last resort, which hides what happened
+            raise RuntimeError(str(error)) from error
         return False
     return True
 
@@ -72,15 +95,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
-    seeds, chance, end = list_seeds(), random.Random(told.seed), time.monotonic() + told.seconds
+    seeds, whole, chance = list_seeds(), save_network(), random.Random(told.seed)
+    end = time.monotonic() + told.seconds
     tried = values = crashes = 0
     slowest = 0.0
     with tempfile.TemporaryDirectory() as folder:
         while time.monotonic() < end:
-            content, begun = damage(seeds, chance), time.monotonic()
+            path, begun = Path(folder, "fuzzed.pkl"), time.monotonic()
+            flipped = tried % 2 == 1
+            content = flip(whole, chance) if flipped else damage(seeds, chance)
             tried += 1
             try:
-                values += read(content, Path(folder, "fuzzed.pkl"))
+                if flipped:
+                    path.write_bytes(content)
+                values += read_file(path) if flipped else read(content, path)
             except Exception as error:
                 crashes += 1
                 Path(f"crash-{crashes}.bin").write_bytes(content)

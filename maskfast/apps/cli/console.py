@@ -30,7 +30,12 @@ def hush_imports() -> Iterator[None]:
 def say(line: str, *, quiet: bool = False) -> None:
     """Print one line of news to standard error, unless `quiet`."""
     if not quiet:
-        print(line, file=sys.stderr, flush=True)
+        print(escape_controls(line), file=sys.stderr, flush=True)
+
+
+def escape_controls(text: str) -> str:
+    """Return `text` with escapes for whatever is no printable character: a stranger's names may move the cursor."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def choose_model(model: Path | None, *, quiet: bool = False) -> Path:

@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from maskfast._version import __version__
+from maskfast.apps.cli.console import escape_controls
 from maskfast.core.errors import MaskfastError
 
 VERBS: dict[str, tuple[str, ...]] = {
@@ -92,7 +93,7 @@ def run(args: list[str]) -> int:
 def _report(message: str, code: int) -> int:
     if os.environ.get("MASKFAST_DEBUG"):
         traceback.print_exc()
-    print(f"maskfast: {' '.join(message.split())}", file=sys.stderr)
+    print(escape_controls(f"maskfast: {' '.join(message.split())}"), file=sys.stderr)
     return code
 
 

@@ -26,10 +26,15 @@ def inspect(
 
     Example: maskfast inspect downloads/export.pkl
     """
+    from maskfast.apps.cli.console import escape_controls
     from maskfast.bundle.inspection import inspect_file
 
     found = inspect_file(file)
-    print(json.dumps(found, indent=2) if as_json else "\n".join(f"{key}: {_shorten(found[key])}" for key in found))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for key, value in found.items():
+        print(escape_controls(f"{key}: {_shorten(value)}"))
 
 
 def convert(
