@@ -1,10 +1,10 @@
 """A foreign fastai export goes in, read inertly; the draft of a bundle of the same network comes out."""
 
-import math
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from maskfast.bundle.fastai_export import Export, read_export
+from maskfast.bundle.network import SCALES
 from maskfast.bundle.rebuild import rebuild_export, swap_classes
 from maskfast.bundle.store import Draft, hash_file
 from maskfast.core.errors import BundleError, ConfigError
@@ -46,7 +46,7 @@ def read_draft_fields(export: Export, size: int | None) -> dict[str, Any]:
     path = export.archive.path
     side, method = _choose_size(export, size)
     mean, std = _triple(export.mean) or NO_MEAN, _triple(export.std) or NO_STD
-    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+    if not all(abs(each) <= SCALES[1] for each in mean) or not all(SCALES[0] <= each <= SCALES[1] for each in std):
         raise BundleError(f"{path}: it normalises by the mean {mean} and the deviation {std}; export it anew")
     notes = [*export.notes, *([] if export.loss in SOFTMAX_LOSSES else [f"its loss is {export.loss or 'unknown'}"])]
     origin = {"converted_from": path.name, "sha256": hash_file(path), "classes": export.vocab, "notes": notes}

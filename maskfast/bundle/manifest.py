@@ -9,17 +9,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from maskfast.bundle.network import NetworkSpec
+from maskfast.bundle.network import Mean, NetworkSpec, Scale
 from maskfast.core.errors import BundleError
 from maskfast.core.views import View
 
 MANIFEST_FILE = "bundle.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_DEPTH = 32
+"""Nesting of lists and tables in what is written down of configuration and data."""
+MAX_NAME, MAX_PART = 1000, 255
+"""Characters of a listed name, and bytes of what stands between its slashes, as file systems have them at most."""
 _NO_SEAL = "0" * 64
 _SEAL = re.compile(rb'^(\{\s*"seal": ")([0-9a-f]{64})"')
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -38,15 +41,15 @@ class Manifest(BaseModel):
     positive: Literal["mask"] = "mask"
     size: int = Field(ge=32, le=1024)
     method: Literal["squish", "pad", "crop"] = "squish"
-    mean: tuple[Finite, Finite, Finite]
-    std: tuple[Positive, Positive, Positive]
-    temperature: Positive = 1.0
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Scale, Scale, Scale]
+    temperature: Scale = 1.0
     threshold: float = Field(default=0.5, ge=0, le=1)
     views: tuple[View, ...] = ("plain",)
     weights: tuple[str, ...] = ()
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Finite] = {}
     data: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     created: str = ""
@@ -67,6 +70,16 @@ class Manifest(BaseModel):
                 raise ValueError(f"{name!r} is no plain path inside the bundle")
         return sha256
 
+    @field_validator("config", "data")
+    @classmethod
+    def _check_depth(cls, told: dict[str, Any]) -> dict[str, Any]:
+        level: list[Any] = [told]
+        for _ in range(MAX_DEPTH):
+            level = [part for each in level for part in _list_parts(each)]
+        if level:
+            raise ValueError(f"is nested deeper than {MAX_DEPTH}")
+        return told
+
     @property
     def members(self) -> int:
         """How many networks are averaged; a bundle without weight files (ONNX alone) counts as one."""
@@ -76,8 +89,20 @@ class Manifest(BaseModel):
 def is_inside(name: str) -> bool:
     """Say whether `name` is a relative path with forward slashes that stays inside its folder."""
     path = PurePosixPath(name)
-    plain = bool(name) and "\\" not in name and "\0" not in name and ":" not in name
-    return plain and not path.is_absolute() and ".." not in path.parts and str(path) == name and name != MANIFEST_FILE
+    plain = name.isprintable() and "\\" not in name and ":" not in name and len(name) <= MAX_NAME
+    known = plain and all(len(part.encode()) <= MAX_PART for part in path.parts)
+    return (
+        known
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and str(path) == name not in ("", ".", MANIFEST_FILE)
+    )
+
+
+def _list_parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def format_manifest(manifest: Manifest) -> bytes:
@@ -121,12 +146,20 @@ def list_bundle_files(folder: Path) -> list[str] | None:
 def read_manifest(folder: str | Path) -> Manifest:
     """Return the manifest of the bundle in `folder`, after its seal and every field were checked."""
     path = Path(folder) / MANIFEST_FILE
+    try:
+        content = _read_content(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_manifest(content, name=str(path))
+
+
+def _read_content(path: Path) -> bytes:
     if not path.parent.is_dir():
-        raise BundleError(f"{folder}: is no bundle folder; train one, or name another with --model")
+        raise BundleError(f"{path.parent}: is no bundle folder; train one, or name another with --model")
     if path.is_symlink() or not path.is_file():
         exports = [each.name for each in sorted(path.parent.glob("*.pkl"))]
         hint = f"; name the file {exports[0]} in it to read that" if exports else ""
         raise BundleError(f"{path}: is missing or is no plain file; the folder is no maskfast bundle{hint}")
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path}: has {path.stat().st_size} bytes, more than any manifest; it is damaged")
-    return parse_manifest(path.read_bytes(), name=str(path))
+    return path.read_bytes()

@@ -1,6 +1,6 @@
 """Turns the description of a network (NetworkSpec) into a torch module that maps normalised images to two logits."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 CLASSES = 2
+SCALES = (1e-6, 1e6)
+"""What a deviation or a temperature may be: smaller and larger ones make zeros and infinities in float32."""
+Scale = Annotated[float, Field(ge=SCALES[0], le=SCALES[1], allow_inf_nan=False)]
+Mean = Annotated[float, Field(ge=-SCALES[1], le=SCALES[1], allow_inf_nan=False)]
 
 
 class NetworkSpec(BaseModel):
@@ -20,10 +24,12 @@ class NetworkSpec(BaseModel):
 
     arch: str
     head: Literal["concat", "mil"] = "concat"
-    hidden: int = Field(default=512, ge=1, description="width of the hidden layer of the head")
+    hidden: int = Field(default=512, ge=1, le=65536, description="width of the hidden layer of the head")
     dropout: float = Field(default=0.5, ge=0, lt=1)
     concat_pool: bool = Field(default=True, description="pool by maximum and mean, not by mean alone")
-    sharpness: float = Field(default=2.0, gt=0, description="of the soft maximum over places (head 'mil')")
+    sharpness: float = Field(
+        default=2.0, gt=0, allow_inf_nan=False, description="of the soft maximum over places (head 'mil')"
+    )
     learn_sharpness: bool = Field(default=False, description="train the sharpness with the weights (head 'mil')")
     parts: tuple["Part", ...] = Field(default=(), description="of an ensemble, whose `arch` is 'ensemble'")
 
@@ -35,9 +41,9 @@ class Part(BaseModel):
 
     network: NetworkSpec
     size: int = Field(ge=32, le=1024)
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    temperature: float = Field(gt=0)
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Scale, Scale, Scale]
+    temperature: Scale
     weight: float = Field(gt=0, le=1)
     views: tuple[View, ...] = ("plain",)
 

@@ -77,12 +77,10 @@ def _compare(path: Path, seen: str, sha256: str) -> None:
 @contextmanager
 def _open_listed(folder: Path, name: str) -> Iterator[BufferedReader]:
     path = folder / name
-    for parent in PurePosixPath(name).parents:
-        if str(parent) != "." and (folder / parent).is_symlink():
-            raise BundleError(f"{folder / parent}: is a symbolic link; a bundle holds plain files only")
-    if path.is_symlink():
-        raise BundleError(f"{path}: is a symbolic link; a bundle holds plain files only")
     try:
+        for parent in (*PurePosixPath(name).parents, PurePosixPath(name)):
+            if str(parent) != "." and (folder / parent).is_symlink():
+                raise BundleError(f"{folder / parent}: is a symbolic link; a bundle holds plain files only")
         with open(path, "rb", opener=_open_plain) as file:
             yield file
     except OSError as error:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskfast.bundle.manifest import Manifest
+from maskfast.bundle.manifest import MANIFEST_FILE, Manifest
 from maskfast.bundle.network import NetworkSpec, build_network
 from maskfast.bundle.verify import read_listed
-from maskfast.core.errors import BundleError
+from maskfast.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,4 +55,8 @@ def _read_network(folder: Path, manifest: Manifest, name: str) -> "nn.Module":
         tensors = load(read_listed(folder, manifest, name))
     except SafetensorError as error:
         raise BundleError(f"{folder / name}: is no safetensors file: {error}") from error
-    return restore_network(manifest.network, tensors, name=str(folder / name))
+    try:
+        return restore_network(manifest.network, tensors, name=str(folder / name))
+    except ConfigError as error:
+        reason = str(error).removeprefix("--arch ")
+        raise BundleError(f"{folder / MANIFEST_FILE}: network.arch: {reason}") from error

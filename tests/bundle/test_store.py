@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_bundles import make_toy_draft
 
+from maskfast.apps.cli.main import run
 from maskfast.bundle.manifest import format_manifest, parse_manifest, read_manifest
 from maskfast.bundle.store import write_bundle
 from maskfast.bundle.verify import read_listed, verify_bundle, verify_meanwhile
@@ -160,6 +162,16 @@ def test_a_symlinked_inner_folder_is_refused(tmp_path):
         verify_bundle(folder)
 
 
+PART = {"network": {"arch": "simple_cnn"}, "size": 32, "mean": [0] * 3, "std": [1] * 3, "temperature": 1, "weight": 1}
+
+
+def nest(depth):
+    told = 1
+    for _ in range(depth):
+        told = [told]
+    return told
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -174,6 +186,18 @@ def test_a_symlinked_inner_folder_is_refused(tmp_path):
         ({"schema_version": 99}, "schema_version"),
         ({"network": {"arch": "simple_cnn", "depth": 3}}, "network.depth"),
         ({"surprise": 1}, "surprise"),
+        ({"mean": [1e39, 0, 0]}, "mean"),
+        ({"std": [1e-320, 1, 1]}, "std"),
+        ({"temperature": 1e-320}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"metrics": {"auc": float("nan")}}, "metrics"),
+        ({"config": {"a": nest(300)}}, "config"),
+        ({"data": {"a": nest(300)}}, "data"),
+        ({"network": {"arch": "simple_cnn", "hidden": 2 * 10**7}}, "network.hidden"),
+        ({"network": {"arch": "simple_cnn", "head": "mil", "sharpness": float("inf")}}, "network.sharpness"),
+        ({"network": {"arch": "ensemble", "parts": [PART | {"mean": [float("nan"), 0, 0]}]}}, "network.parts.0.mean"),
+        ({"network": {"arch": "ensemble", "parts": [PART | {"std": [0, 1, 1]}]}}, "network.parts.0.std"),
+        ({"network": {"arch": "ensemble", "parts": [PART | {"temperature": float("inf")}]}}, "network.parts.0.temp"),
     ],
 )
 def test_an_impossible_field_is_named(bundle, changes, field):
@@ -182,7 +206,11 @@ def test_an_impossible_field_is_named(bundle, changes, field):
         verify_bundle(bundle)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "C:evil", "a\\b", "bundle.json", "", "a//b"])
+OUTSIDE = ["../secret", "/etc/passwd", "a/../../b", "C:evil", "a\\b", "bundle.json", "", ".", "a//b"]
+UNSTORABLE = ["\ud800", "a\nb", "a\0b", "a" * 256, "é" * 128, "a/" * 600 + "a"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE + UNSTORABLE)
 def test_a_listed_name_stays_inside_the_folder(bundle, name):
     fields = json.loads((bundle / "bundle.json").read_bytes())
     fields["seal"] = "0" * 64
@@ -220,6 +248,30 @@ def test_wrong_weights_are_named_although_their_hash_is_right(bundle, harm, mess
     reseal(bundle)
     with pytest.raises(BundleError, match=rf"model\.safetensors: .*{message}"):
         read_networks(bundle, verify_bundle(bundle))
+
+
+@pytest.mark.parametrize("network", [{"arch": "nope"}, {"arch": "ensemble"}])
+def test_an_unknown_network_is_named_with_its_field(bundle, network):
+    reseal(bundle, network=network)
+    with pytest.raises(BundleError, match=rf"bundle\.json: network\.arch: {network['arch']}: neither torchvision nor"):
+        read_networks(bundle, verify_bundle(bundle))
+
+
+def test_a_manifest_that_may_not_be_read_is_named(bundle, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read: Permission denied"):
+        read_manifest(bundle)
+
+
+def test_a_bundle_of_odd_text_is_inspected(bundle, capsys):
+    reseal(bundle, created="\ud800", left_out={"x": "\x1b[2J"})
+    assert run(["inspect", str(bundle)]) == 0
+    told = capsys.readouterr().out
+    assert r"created: \ud800" in told
+    assert r"x=\x1b[2J" in told
 
 
 def test_a_folder_with_an_export_alone_names_it(tmp_path):
