@@ -67,7 +67,7 @@ class Manifest(BaseModel):
     def _check_names(cls, sha256: dict[str, str]) -> dict[str, str]:
         for name in sha256:
             if not is_inside(name):
-                raise ValueError(f"{name!r} is no plain path inside the bundle")
+                raise ValueError(f"{name!r:.80} is no plain path inside the bundle")
         return sha256
 
     @field_validator("config", "data")

@@ -35,7 +35,7 @@ def restore_network(spec: NetworkSpec, tensors: "Mapping[str, Tensor]", *, name:
 def check_tensors(expected: "Mapping[str, Tensor]", seen: "Mapping[str, Tensor]", *, name: str) -> None:
     """Raise BundleError where `seen` has not the keys, shapes and kinds of `expected`, or a value is not finite."""
     if missing := [key for key in expected if key not in seen]:
-        raise BundleError(f"{name}: {len(missing)} tensors are missing, the first is {missing[0]}")
+        raise BundleError(f"{name}: {len(missing)} tensors are missing, the first is {missing[0]:.80}")
     if unexpected := [key for key in seen if key not in expected]:
         raise BundleError(f"{name}: {len(unexpected)} tensors are unexpected, the first is {unexpected[0]!r:.80}")
     for key, tensor in seen.items():

@@ -1,4 +1,4 @@
-"""Validation logits and labels in; a temperature, a decision threshold or safe probabilities out."""
+"""Validation logits and labels in; a temperature or a decision threshold out."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskfast.core.errors import ConfigError
-from maskfast.score.metrics import PROB_FLOOR, Floats, compute_metrics, count_at_thresholds
+from maskfast.score.metrics import Floats, compute_metrics, count_at_thresholds
 
 TEMPERATURES = (0.05, 20.0)
 """The temperatures searched."""
@@ -47,14 +47,6 @@ def report_temperature(logits: ArrayLike, labels: ArrayLike, temperature: float)
         "ece_before": before["ece"],
         "ece_after": after["ece"],
     }
-
-
-def clip_probs(probs: ArrayLike, *, floor: float = PROB_FLOOR) -> Floats:
-    """Hold probabilities within [floor, 1 - floor], so that one confident error costs at most -log(floor) nats."""
-    if not 0 <= floor < 0.5:
-        raise ConfigError(f"floor: {floor} is no part of 0..0.5; 1e-7 is the default")
-    clipped: Floats = np.clip(np.asarray(probs, dtype=float), floor, 1 - floor)
-    return clipped
 
 
 @dataclass(frozen=True, slots=True)

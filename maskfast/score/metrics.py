@@ -29,7 +29,6 @@ METRIC_NAMES = (
     "brier",
     "ece",
 )
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
 
 
 def compute_metrics(

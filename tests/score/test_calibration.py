@@ -8,7 +8,6 @@ from maskfast.core.errors import ConfigError
 from maskfast.score.calibration import (
     apply_temperature,
     choose_threshold,
-    clip_probs,
     fit_temperature,
     report_temperature,
 )
@@ -128,9 +127,3 @@ def test_wishes_that_make_no_sense_are_refused(wish: dict[str, float], message: 
 def test_a_threshold_of_one_class_is_refused() -> None:
     with pytest.raises(ConfigError, match="saw 2 masks in 2 pictures"):
         choose_threshold([1, 1], [0.3, 0.4], recall=0.9)
-
-
-def test_clipping_bounds_the_cost_of_an_error() -> None:
-    assert clip_probs([0.0, 0.5, 1.0], floor=0.01).tolist() == [0.01, 0.5, 0.99]
-    with pytest.raises(ConfigError, match=r"floor: 0\.6"):
-        clip_probs([0.5], floor=0.6)
