@@ -26,10 +26,20 @@ def read_networks(folder: Path, manifest: Manifest) -> "list[nn.Module]":
 
 def restore_network(spec: NetworkSpec, tensors: "Mapping[str, Tensor]", *, name: str) -> "nn.Module":
     """Return the network of `spec` with `tensors`, in evaluation mode; raises BundleError naming the file `name`."""
+    _check_widths(spec, tensors, name)
     network = build_network(spec).eval()
     check_tensors(network.state_dict(), tensors, name=name)
     network.load_state_dict(tensors)
     return network
+
+
+def _check_widths(spec: NetworkSpec, tensors: "Mapping[str, Tensor]", name: str) -> None:
+    """Refuse a head wider than any tensor before memory is taken for it."""
+    for part in spec.parts:
+        _check_widths(part.network, tensors, name)
+    widest = max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0)
+    if not spec.parts and spec.hidden > widest:
+        raise BundleError(f"{name}: the widest of its tensors has {widest} rows, its head should have {spec.hidden}")
 
 
 def check_tensors(expected: "Mapping[str, Tensor]", seen: "Mapping[str, Tensor]", *, name: str) -> None:

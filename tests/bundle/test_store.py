@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_bundles import make_toy_draft
 
+import maskfast.bundle.weights
 from maskfast.apps.cli.main import run
 from maskfast.bundle.manifest import format_manifest, parse_manifest, read_manifest
 from maskfast.bundle.store import write_bundle
@@ -254,6 +255,13 @@ def test_wrong_weights_are_named_although_their_hash_is_right(bundle, harm, mess
 def test_an_unknown_network_is_named_with_its_field(bundle, network):
     reseal(bundle, network=network)
     with pytest.raises(BundleError, match=rf"bundle\.json: network\.arch: {network['arch']}: neither torchvision nor"):
+        read_networks(bundle, verify_bundle(bundle))
+
+
+def test_a_head_wider_than_all_tensors_is_not_built(bundle, monkeypatch):
+    reseal(bundle, network={"arch": "simple_cnn", "hidden": 65536})
+    monkeypatch.setattr(maskfast.bundle.weights, "build_network", None)
+    with pytest.raises(BundleError, match=r"model\.safetensors: the widest .* its head should have 65536"):
         read_networks(bundle, verify_bundle(bundle))
 
 
