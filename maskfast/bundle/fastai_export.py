@@ -35,6 +35,7 @@ EXPECTED = (
 OUR_READER = "maskfast.learn.blocks.PictureReader"
 OUR_SHRINK = "maskfast.learn.blocks.Shrink"
 STEPS = ("after_item", "before_batch", "after_batch")
+"""Where a loader has the transforms of pictures."""
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 HARMLESS = {
     "fastai.data.transforms.ToTensor",
@@ -98,7 +99,7 @@ def read_export(path: str | Path) -> Export:
         return _read_archive(open_torch_zip(path))
     except MaskfastError:
         raise
-    except Exception as error:  # whatever a stranger's file makes of this reader, a folder of files is read on
+    except Exception as error:  # a stranger's file ends in one line, whatever it makes of this reader
         raise BundleError(f"{path}: cannot be read: {type(error).__name__}; it is damaged or no export") from error
 
 
@@ -130,9 +131,8 @@ def _walk_modules(reader: TreeReader, root: Value) -> Iterator[tuple[str, Module
         state = reader.read_state(node)
         yield place, _read_module(reader, node.kind, state)
         prefix = f"{place}." if place else ""
-        children = {
-            key: child for key, child in reader.list_entries(state.get("_modules")).items() if child is not None
-        }
+        entries = reader.list_entries(state.get("_modules"))
+        children = {key: child for key, child in entries.items() if child is not None}
         if count + len(waiting) + len(children) > MAX_MODULES:
             raise BundleError(f"{reader.name}: its network has more than {MAX_MODULES} layers")
         if any(len(prefix) + len(key) > MAX_PLACE for key in children):
@@ -176,9 +176,7 @@ def _read_loaders(reader: TreeReader, export: Export, dls: Value) -> None:
         return
     # fastai's predict runs the second loader's transforms, the one of the validation set
     loader = loaders[min(1, len(loaders) - 1)]
-    steps = [
-        reader.list_items(reader.get(loader, step, "fs")) for step in ("after_item", "before_batch", "after_batch")
-    ]
+    steps = [reader.list_items(reader.get(loader, step, "fs")) for step in STEPS]
     if sum(map(len, steps)) > MAX_TRANSFORMS:
         raise BundleError(f"{reader.name}: its pictures go through more than {MAX_TRANSFORMS} transforms")
     for transform in chain.from_iterable(steps):

@@ -90,13 +90,9 @@ def is_inside(name: str) -> bool:
     """Say whether `name` is a relative path with forward slashes that stays inside its folder."""
     path = PurePosixPath(name)
     plain = name.isprintable() and "\\" not in name and ":" not in name and len(name) <= MAX_NAME
-    known = plain and all(len(part.encode()) <= MAX_PART for part in path.parts)
-    return (
-        known
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and str(path) == name not in ("", ".", MANIFEST_FILE)
-    )
+    storable = plain and all(len(part.encode()) <= MAX_PART for part in path.parts)
+    inside = str(path) == name and not path.is_absolute() and ".." not in path.parts
+    return storable and inside and name not in (".", MANIFEST_FILE)
 
 
 def _list_parts(value: Any) -> list[Any]:

@@ -49,7 +49,7 @@ _SUBCLASS_OF_FASTAI = "fastai.torch_core._rebuild_from_type"
 class TorchZip:
     """An opened archive: its pickle, and where its storages lie.
 
-    Its file is closed with the last reference to it.
+    The file stays open until nothing refers to this any more.
     """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, entry: str) -> None:
