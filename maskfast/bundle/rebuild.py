@@ -97,14 +97,14 @@ def list_candidates(modules: Mapping[str, Module]) -> list[str]:
     return found if homes else ["simple_cnn", *found]
 
 
-def _shapes_of(arch: str) -> dict[str, tuple[int, ...]]:
+def _shapes_of(arch: str) -> dict[str, tuple[int, ...]] | None:
     import torch
 
     try:
         with torch.device("meta"):
             body = build_body(arch)
     except (NotImplementedError, ConfigError):  # computes numbers while it is built, or is unknown to this timm
-        return {}
+        return None
     return {key: tuple(tensor.shape) for key, tensor in body.state_dict().items()}
 
 

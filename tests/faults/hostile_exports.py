@@ -78,11 +78,14 @@ def learner(model, *, first=b"", **state):
     return b"\x80\x02" + first + thing("fastai.learner.Learner", model=model, **state) + b"."
 
 
-def network(parameters=(), **state):
-    """A body of one layer of torchvision with these parameters and fastai's head."""
-    head = [(str(place), layer(f"torch.nn.modules.{kind}")) for place, kind in enumerate(HEAD)]
+def network(parameters=(), *, head=None, **state):
+    """A body of one layer of torchvision with these parameters, and fastai's head with those of `head`, by kind."""
+    kinds = [(kind, (head or {}).get(kind, ())) for kind in HEAD]
+    layers = [
+        (str(place), layer(f"torch.nn.modules.{kind}", parameters=own)) for place, (kind, own) in enumerate(kinds)
+    ]
     body = layer("torchvision.models.resnet.X", parameters=parameters, **state)
-    parts = [("0", body), ("1", layer("torch.nn.modules.container.Sequential", children=head))]
+    parts = [("0", body), ("1", layer("torch.nn.modules.container.Sequential", children=layers))]
     return layer("torch.nn.modules.container.Sequential", children=parts)
 
 

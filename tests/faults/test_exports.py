@@ -148,6 +148,14 @@ def test_a_hook_is_seen_however_it_is_put_in(write):
     assert not read_export(write(make.learner(make.layer("x.Root", _forward_hooks=empty)))).modules[""].hooked
 
 
+def test_a_body_without_weights_is_no_unknown_network(write):
+    configured = make.entries([("architecture", make.text("no_such_network"))])
+    weight = [("weight", make.tensor((2, 2), (2, 1)))]
+    model = make.network(pretrained_cfg=configured, head={"linear.Linear": weight})
+    told = inspect_file(write(make.learner(model)))["rebuilt"]
+    assert "x.pkl: no backbone of torchvision or timm has its shapes; tried timm:no_such_network" in told
+
+
 @pytest.mark.parametrize("side", [28, 2000])
 def test_a_size_that_is_not_scored_says_what_to_do(write, side):
     resize = make.thing(
