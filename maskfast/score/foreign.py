@@ -33,15 +33,12 @@ def load_export(path: Path, *, backend: BackendName = "auto", trust_pickle: bool
         )
     bf16 = backend == "torch"
     if trust_pickle:
-        export = read_export(path)
-        network, manifest = _open_with_fastai(export)
-        notes = export.notes
+        network, manifest = _open_with_fastai(read_export(path))
     else:
         draft = draft_export(path)
         manifest = draft_manifest(draft, ())
         network = restore_network(draft.network, draft.state_dicts[0], name=str(path))
-        notes = draft.config["notes"]
-    if notes:
+    if notes := manifest.config["notes"]:
         log.warning("%s: %s", path, "; ".join(notes))
     return Predictor(manifest, TorchBackend([network], manifest, bf16=bf16), folder=path)
 
