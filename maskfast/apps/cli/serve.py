@@ -81,7 +81,8 @@ def watch(
 ) -> None:
     """Watch a camera, a stream or a video file and print when somebody wears a mask, until Ctrl+C or its end.
 
-    Exit code 1 where frames of a file cannot be read or its end is missing.
+    Exit code 1 where frames of a file cannot be read, or end well before its head says.
+
     Example: maskfast watch entrance.mp4 --headless --events events.csv --out annotated.mp4
     """
     from maskfast.apps.cli.console import choose_model, say

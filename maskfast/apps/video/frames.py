@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from maskfast.apps.video.container import count_missing_bytes
 from maskfast.core.errors import DataError
 from maskfast.core.extras import import_extra
 
@@ -37,7 +36,8 @@ PATIENCE = 0.1
 LOST_READS = 5000
 """Reads without a frame, one after the other, that are taken for a file's end; there they take microseconds each."""
 EARLY_SECONDS, EARLY_PART = 2.0, 0.05
-"""How much shorter than its head says a file may be, in seconds and in part, before a word is said."""
+"""How much shorter than its head says a file may be, in seconds and in part, before it counts as cut off: honest ones
+are a little, where a sound track is longer or a trimmed one keeps frames that are not shown."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,7 +54,7 @@ class FrameSource(Protocol):
     """Where frames come from.
 
     `dropped` counts the frames that nobody saw, `reconnects` the times the source came back, `unreadable` the frames
-    that were there and could not be read; `cut_off` says that the end is missing.
+    that were there and could not be read; `cut_off` says that it ended well before the end its head tells of.
     """
 
     fps: float
@@ -114,7 +114,8 @@ class FileFrames:
         self._stop = stop
         self.unreadable = 0
         self.cut_off = False
-        self._seconds = -1 / self.fps
+        self._step = 1 / self.fps
+        self._seconds = -self._step
         self._first = self._take()
         if self._first is None:
             capture.release()
@@ -149,19 +150,16 @@ class FileFrames:
         cv2 = import_extra("cv2", "video")
         told = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
         seconds = told if told >= 0 and told > self._seconds else self._seconds + 1 / self.fps
-        self._seconds = round(seconds, 6)
+        self._step, self._seconds = seconds - self._seconds, round(seconds, 6)
         return self._seconds
 
     def _check_end(self) -> None:
         name = hide_login(self.source)
         if self.unreadable:
             logger.warning("%s: %d of its frames could not be read and were left out", name, self.unreadable)
-        missing = count_missing_bytes(self.source) if is_file(self.source) else 0
-        self.cut_off = missing > 0
-        promised, seen = _count_frames(self._capture) / self.fps, self._seconds + 1 / self.fps
+        promised, seen = _count_frames(self._capture) / self.fps, self._seconds + self._step
+        self.cut_off = promised - seen > max(EARLY_SECONDS, EARLY_PART * promised)
         if self.cut_off:
-            logger.warning("%s: is cut off after %.3f s: %d bytes are missing at its end", name, seen, missing)
-        elif promised - seen > max(EARLY_SECONDS, EARLY_PART * promised):
             logger.warning("%s: its head says %.1f s, its frames end at %.1f s: is it whole?", name, promised, seen)
 
 

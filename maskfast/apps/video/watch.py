@@ -42,7 +42,7 @@ class WatchOptions:
 class Summary:
     """What was seen: frames scored, frames dropped because the newest came first, reconnects, and the events.
 
-    `unreadable` counts the frames of a file that were left out, `cut_off` says that its end is missing.
+    `unreadable` counts the frames of a file that were left out, `cut_off` says that it ended well before its head says.
     """
 
     scored: int
