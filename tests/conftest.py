@@ -1,6 +1,7 @@
 """What tests of several floors share: a toy network as a bundle, and a few drawn pictures."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the whole walks beside this file: they take longest, and nobody should wait for them alone."""
+    """Begin with the whole walks beside this file: they take longest, and nobody should wait for them alone.
+
+    Of tests of one name several processes would run a single one, so there may be none.
+    """
+    names = Counter(item.nodeid for item in items)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise pytest.UsageError(f"several tests are called {repeated[0]}")
     items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 

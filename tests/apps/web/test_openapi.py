@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from serving import BrightnessPredictor, serve
 
 from maskfast.apps.web.app import create_app
@@ -17,7 +17,7 @@ CHECKS = [
     schemathesis.checks.content_type_conformance,
     schemathesis.checks.response_schema_conformance,
 ]
-schema = schemathesis.openapi.from_dict(describe_api())
+OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(describe_api()).get_all_operations()]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,14 @@ def url() -> Iterator[str]:
         yield address
 
 
-@schema.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_the_description_allows_is_answered_as_it_says(case: schemathesis.Case, url: str) -> None:
-    case.call_and_validate(base_url=url, checks=CHECKS, timeout=10)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_whatever_the_description_allows_is_answered_as_it_says(operation: schemathesis.APIOperation, url: str) -> None:
+    @given(case=operation.as_strategy())
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(base_url=url, checks=CHECKS, timeout=10)
+
+    check()
 
 
 def test_every_route_is_described() -> None:
