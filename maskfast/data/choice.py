@@ -1,14 +1,14 @@
 """Which table of a folder is meant: a folder goes in, its table of labels or of boxes comes out."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import DataError
 from maskfast.data.boxes import has_boxes
 from maskfast.data.columns import IMAGE_COLUMNS, find_image_column, find_label_columns
 from maskfast.data.delimited import find_column, read_table
-from maskfast.data.names import PICTURE_SUFFIXES
+from maskfast.data.names import ends_like_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ def _has_labels(path: Path, df: "pd.DataFrame | DataError") -> bool:
 
 
 def _names_pictures(names: "pd.Series[str]") -> bool:
-    return any(PurePosixPath(name.strip()).suffix.casefold() in PICTURE_SUFFIXES for name in names)
+    return any(ends_like_picture(name.strip()) for name in names)
 
 
 def _choose(found: list[Path]) -> Path | None:

@@ -4,12 +4,12 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfast.core.errors import DataError
 from maskfast.core.files import open_whole
-from maskfast.data.names import PICTURE_SUFFIXES, disarm_name
+from maskfast.data.names import disarm_name, ends_like_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def _check_header(path: Path, columns: list[str]) -> None:
     names = [column.strip() for column in columns]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"{path}: column {repeated!r} appears twice; rename one")
-    if any(PurePosixPath(name).suffix.casefold() in PICTURE_SUFFIXES for name in names) or _is_row(names):
+    if any(map(ends_like_picture, names)) or _is_row(names):
         raise DataError(f"{path}: its first line, {', '.join(names)}, is no header; put one above, such as image,label")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from maskfast.data.frames import SPLITS
-from maskfast.data.names import PICTURE_SUFFIXES, clean_name, has_drive, leaves_folder, try_walk_files
+from maskfast.data.names import clean_name, ends_like_picture, has_drive, leaves_folder, try_walk_files
 
 
 class NameIndex:
@@ -76,7 +76,7 @@ class NameIndex:
 def _spell(relative: str) -> set[str]:
     bare = relative.rsplit("/", 1)[-1]
     forms = {relative, bare, bare.casefold()}
-    if PurePosixPath(bare).suffix.casefold() in PICTURE_SUFFIXES:
+    if ends_like_picture(bare):
         forms |= {str(PurePosixPath(form).with_suffix("")) for form in forms}
     return forms
 

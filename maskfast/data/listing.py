@@ -4,13 +4,13 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeAlias
 
 from maskfast.core.errors import DataError
 from maskfast.core.formats import find_format
 from maskfast.data.archives import ZipMember, list_members
-from maskfast.data.names import PICTURE_SUFFIXES, is_hidden, may_be_file, natural_key, try_walk_files
+from maskfast.data.names import ends_like_picture, is_hidden, may_be_file, natural_key, try_walk_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ def _list_pattern(pattern: str) -> Iterator[Picture]:
 
 def _list_zip(archive: Path) -> Iterator[Picture]:
     for member in sorted(list_members(archive), key=lambda member: natural_key(member.name)):
-        if not is_hidden(member.name) and PurePosixPath(member.name).suffix.casefold() in PICTURE_SUFFIXES:
+        if not is_hidden(member.name) and ends_like_picture(member.name):
             yield f"{archive}/{member.name}", member
 
 
 def is_picture(path: Path) -> bool:
     """Tell whether a file is to be taken for a picture: it ends like one, or its first bytes are those of one."""
-    if path.suffix.casefold() in PICTURE_SUFFIXES:
+    if ends_like_picture(path.name):
         return True
     try:
         with path.open("rb") as stream:

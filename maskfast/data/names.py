@@ -66,6 +66,11 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
+def ends_like_picture(name: str) -> bool:
+    """Tell whether a name or path ends as those of pictures do; what the file holds is told by its content alone."""
+    return PurePosixPath(name).suffix.casefold() in PICTURE_SUFFIXES
+
+
 def walk_files(folder: Path) -> Iterator[Path]:
     """Yield the regular files below `folder` in natural order, without hidden files and without linked folders.
 

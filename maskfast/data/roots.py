@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maskfast.data.archives import extract_zip, list_members
 from maskfast.data.finding import find_parts
-from maskfast.data.names import PICTURE_SUFFIXES, try_walk_files
+from maskfast.data.names import ends_like_picture, try_walk_files
 
 FOLDER_NAMES = ("images", "Images", "image", "imgs", "pictures", "photos", "medical mask")
 """Folders beside a table that hold its pictures; for each also the archive of that name."""
@@ -49,11 +49,11 @@ def _find_archives(folder: Path) -> list[Path]:
 
 
 def _is_named_picture(found: Path | OSError) -> bool:
-    return isinstance(found, Path) and found.suffix.casefold() in PICTURE_SUFFIXES
+    return isinstance(found, Path) and ends_like_picture(found.name)
 
 
 def _holds_pictures(archive: Path) -> bool:
-    return any(Path(member.name).suffix.casefold() in PICTURE_SUFFIXES for member in list_members(archive))
+    return any(ends_like_picture(member.name) for member in list_members(archive))
 
 
 def _unpack(archive: Path) -> list[Path]:

@@ -75,8 +75,8 @@ def evaluate_data(
     """Read any DATA that read_items takes and measure the predictor on it; see evaluate_items and evaluate_held_out.
 
     `positive` is the class or folder that means mask, and `classes` what classes of boxes mean (mask, no_mask,
-    ignored), where the names do not say it. Near-duplicates are found first
-    (every picture is read once for it, and remembered), unless `bootstrap` is 0.
+    ignored), where the names do not say it. Near-duplicates are found first (every picture is read once for it, and
+    remembered), unless `bootstrap` is 0.
     """
     from maskfast.data.tables import read_items
 

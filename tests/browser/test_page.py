@@ -219,11 +219,17 @@ SLOW_PERMISSION = """
 COUNT_LIVE = "streams.flatMap((each) => each.getTracks()).filter((track) => track.readyState === 'live').length"
 
 
-def test_a_camera_that_is_stopped_before_it_starts_stays_off(fresh: Any, url: str) -> None:
+def ask_for_camera(fresh: Any, url: str) -> Any:
+    """Open the page and use the camera, up to where the browser asks for permission."""
     fresh.page.add_init_script(SLOW_PERMISSION)
     page = fresh.open(url)
     page.get_by_role("button", name="Use camera").click()
     wait_until(page, "window.permit")
+    return page
+
+
+def test_a_camera_that_is_stopped_before_it_starts_stays_off(fresh: Any, url: str) -> None:
+    page = ask_for_camera(fresh, url)
     page.get_by_role("button", name="Stop camera").click()
     page.evaluate("permit()")
     wait_until(page, f"{COUNT_LIVE} === 0")
@@ -235,10 +241,7 @@ def test_a_camera_that_is_stopped_before_it_starts_stays_off(fresh: Any, url: st
 
 
 def test_a_camera_is_started_once_however_often_it_is_asked_for(fresh: Any, url: str) -> None:
-    fresh.page.add_init_script(SLOW_PERMISSION)
-    page = fresh.open(url)
-    page.get_by_role("button", name="Use camera").click()
-    wait_until(page, "window.permit")
+    page = ask_for_camera(fresh, url)
     page.get_by_role("button", name="Use camera").click()
     page.evaluate("permit()")
     page.locator("#camera-verdict[data-label=mask], #camera-verdict[data-label=no_mask]").wait_for()

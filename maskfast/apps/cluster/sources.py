@@ -19,7 +19,7 @@ from maskfast.core.extras import import_extra
 from maskfast.core.image import MAX_BYTES
 from maskfast.data import listing
 from maskfast.data.archives import ZipMember
-from maskfast.data.names import PICTURE_SUFFIXES, is_hidden, natural_key
+from maskfast.data.names import ends_like_picture, is_hidden, natural_key
 
 TABLES = (".csv", ".parquet")
 NAME_COLUMNS = ("path", "image")
@@ -137,7 +137,7 @@ def _walk(filesystem: Any, top: str) -> Iterator[str]:
 
 
 def _is_picture_name(name: str) -> bool:
-    return PurePosixPath(name).suffix.casefold() in PICTURE_SUFFIXES and not is_hidden(PurePosixPath(name).name)
+    return ends_like_picture(name) and not is_hidden(PurePosixPath(name).name)
 
 
 def _make_source(url: str, filesystem: Any = None) -> Source:
